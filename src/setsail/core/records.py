@@ -1,0 +1,154 @@
+"""The records that flow through a run: row -> candidates -> judgement -> pair.
+
+Units: log-probs in nats, lengths in tokens, probabilities in [0, 1]. "First" and "second" name the two
+completions of a pair before and after labelling; ``p`` is the probability that the first is preferred. A
+preference that could not be obtained is ``None`` (missing), never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Message = Mapping[str, Any]
+"""One chat message, ``{"role": ..., "content": ...}``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What is asked: the text as the user wrote it, and the token ids that the policy reads.
+
+    Attributes:
+        row_id: index of the row in the data set it came from.
+        text: the prompt as plain text (for messages: the content of the last user message).
+        token_ids: ids fed to the policy, template and BOS included; computed once.
+        messages: the conversation, where the row is conversational.
+        columns: every other column of the row, for labelers that want it.
+    """
+
+    row_id: int
+    text: str
+    token_ids: tuple[int, ...]
+    messages: tuple[Message, ...] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One answer, as token ids.
+
+    Attributes:
+        token_ids: the completion's ids, its EOS included if (and only if) one was sampled or ends the
+            data set's answer.
+        text: the decoded answer without special tokens.
+        finished: whether it ended with an EOS; False where the length limit cut it.
+        logp: log-prob of ``token_ids`` under the policy that drew it, at temperature 1 and without
+            truncation, in nats; None for a data set's answer.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    finished: bool = True
+    logp: float | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, EOS included."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a preference set; ``chosen`` and ``rejected`` are None in a prompt-only set.
+
+    ``p`` is the probability that ``chosen`` is preferred: 1 unless the data say otherwise.
+    """
+
+    prompt: Prompt
+    chosen: Completion | None = None
+    rejected: Completion | None = None
+    p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How completions are drawn. The defaults draw from the policy itself: nothing is cut off or reshaped."""
+
+    max_completion_length: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether the draws come from the policy's own distribution."""
+        neutral = Sampling(max_completion_length=self.max_completion_length)
+        return self == neutral
+
+    def as_dict(self) -> dict[str, float]:
+        """The settings, for provenance."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """K completions of one prompt, with where they came from.
+
+    Attributes:
+        source: ``"policy"``, ``"reference"`` or ``"dataset"``.
+        policy_version: number of optimizer steps taken when they were drawn; None for data set answers.
+        stream: the name of the random stream (purpose, row, epoch) they were drawn with.
+    """
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    source: str = "policy"
+    policy_version: int | None = None
+    stream: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a labeler says of one group of candidates.
+
+    Attributes:
+        preference: K x K tuple of tuples; ``preference[i][j]`` is the probability that candidate i is
+            preferred to candidate j, or None where it is missing.
+        scores: one score a candidate where the labeler gives scores (None = missing), else None.
+        labeler: who said so.
+        reason: why something is missing, for the log; empty when nothing is.
+    """
+
+    preference: tuple[tuple[float | None, ...], ...]
+    scores: tuple[float | None, ...] | None
+    labeler: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two completions of one prompt, ready to be scored and learnt from.
+
+    Attributes:
+        p: probability that ``first`` is preferred; None where the label is missing, or where the policy
+            labels the pair itself inside the loss (``labeler == "policy"``).
+        route: name of the route that made the pair.
+        labeler: ``"dataset"``, ``"policy"`` or the labeler's name.
+        policy_version: optimizer steps taken when the completions were drawn; None for data set answers.
+        stream: name of the random stream of the draw.
+        epoch: the epoch in which the row was visited.
+    """
+
+    prompt: Prompt
+    first: Completion
+    second: Completion
+    p: float | None
+    route: str
+    labeler: str
+    scores: tuple[float | None, float | None] | None = None
+    policy_version: int | None = None
+    stream: tuple[int | str, ...] = ()
+    epoch: int = 0

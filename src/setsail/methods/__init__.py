@@ -1,0 +1,23 @@
+"""Methods as data: a mixture of routes, an objective with addends, a reference rule.
+
+    >>> from setsail import methods
+    >>> methods.get("sail-ddp").routes[0].weight
+    0.4
+"""
+
+from setsail.methods.catalogue import CATALOGUE, get, names
+from setsail.methods.parts import Addend, Route, forward_kl, on_policy, on_policy_self_labelled, self_labelled_dataset
+from setsail.methods.spec import Method
+
+__all__ = [
+    "CATALOGUE",
+    "Addend",
+    "Method",
+    "Route",
+    "forward_kl",
+    "get",
+    "names",
+    "on_policy",
+    "on_policy_self_labelled",
+    "self_labelled_dataset",
+]

@@ -1,0 +1,99 @@
+"""What a pairwise objective reads. Axis legend: ``pairs`` is the only axis; all log-probs are in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbs:
+    """Log-probabilities of the two completions of each pair under the policy and under the reference.
+
+    Each is a floating tensor of shape ``(pairs,)``: the sum over the completion's tokens of the log-prob of
+    the token given what came before, in nats. An EOS counts if and only if it is one of the completion's
+    tokens. Only the ``policy_*`` tensors carry gradient.
+
+    Attributes:
+        policy_first, policy_second: log pi(y1|x), log pi(y2|x).
+        reference_first, reference_second: log pi_ref(y1|x), log pi_ref(y2|x).
+        length_first, length_second: number of tokens, shape ``(pairs,)``; needed only by objectives that
+            normalize by length.
+
+    Raises:
+        ValueError: the tensors differ in shape, are not one-dimensional or are not floating.
+    """
+
+    policy_first: Tensor
+    policy_second: Tensor
+    reference_first: Tensor
+    reference_second: Tensor
+    length_first: Tensor | None = None
+    length_second: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        parts = {
+            name: getattr(self, name)
+            for name in ("policy_first", "policy_second", "reference_first", "reference_second")
+        }
+        shapes = {name: tuple(part.shape) for name, part in parts.items()}
+        if len(set(shapes.values())) != 1 or self.policy_first.dim() != 1:
+            raise ValueError(f"log-probs must be four tensors of one shape (pairs,), got {shapes}; sum over tokens first")
+        if not all(part.is_floating_point() for part in parts.values()):
+            dtypes = {name: part.dtype for name, part in parts.items()}
+            raise ValueError(f"log-probs must be floating tensors, got {dtypes}")
+
+    def log_ratio_difference(self) -> Tensor:
+        """``[log pi(y1) - log pi_ref(y1)] - [log pi(y2) - log pi_ref(y2)]``, shape ``(pairs,)``, nats."""
+        return (self.policy_first - self.policy_second) - (self.reference_first - self.reference_second)
+
+    def per_token(self) -> LogProbs:
+        """The same record with each log-prob divided by its completion's length (nats a token)."""
+        if self.length_first is None or self.length_second is None:
+            raise ValueError("length normalization needs length_first and length_second in the record; pass both")
+        first, second = self.length_first.clamp(min=1), self.length_second.clamp(min=1)
+        return LogProbs(
+            self.policy_first / first,
+            self.policy_second / second,
+            self.reference_first / first,
+            self.reference_second / second,
+            self.length_first,
+            self.length_second,
+        )
+
+    def select(self, index: Tensor) -> LogProbs:
+        """The record of the pairs at ``index`` (a boolean mask or positions)."""
+        lengths = (None, None)
+        if self.length_first is not None and self.length_second is not None:
+            lengths = (self.length_first[index], self.length_second[index])
+        return LogProbs(
+            self.policy_first[index],
+            self.policy_second[index],
+            self.reference_first[index],
+            self.reference_second[index],
+            *lengths,
+        )
+
+
+PairwiseObjective = Callable[[LogProbs, Tensor | None], Tensor]
+"""``objective(logps, p) -> loss of each pair``, its parameters already bound."""
+
+
+def check_preference(p: Tensor, logps: LogProbs) -> None:
+    """Refuse a ``p`` of another shape than the pairs, or (on the CPU, where looking is free) outside [0, 1]."""
+    if p.shape != logps.policy_first.shape:
+        raise ValueError(
+            f"p must hold one probability a pair, shape {tuple(logps.policy_first.shape)}, got {tuple(p.shape)}"
+        )
+    if p.device.type == "cpu" and p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
+        worst = p.detach()[torch.argmax((p.detach() - 0.5).abs().nan_to_num(nan=torch.inf))].item()
+        raise ValueError(f"p must lie in [0, 1], got {worst}; drop pairs whose preference is missing before the loss")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuse a parameter that must be a positive number."""
+    if not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
