@@ -6,6 +6,7 @@
 """
 
 from setsail.methods.catalogue import CATALOGUE, get, names
+from setsail.methods.loss import RouteLoss, route_loss
 from setsail.methods.parts import Addend, Route, forward_kl, on_policy, on_policy_self_labelled, self_labelled_dataset
 from setsail.methods.spec import Method
 
@@ -14,10 +15,12 @@ __all__ = [
     "Addend",
     "Method",
     "Route",
+    "RouteLoss",
     "forward_kl",
     "get",
     "names",
     "on_policy",
     "on_policy_self_labelled",
+    "route_loss",
     "self_labelled_dataset",
 ]

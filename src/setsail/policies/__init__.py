@@ -1,0 +1,34 @@
+"""Policies: a causal language model (or a small table) as something that gives token log-probs."""
+
+from setsail.policies.loading import (
+    add_adapter,
+    disable_dropout,
+    eos_ids_of,
+    is_peft,
+    load_causal_lm,
+    load_tokenizer,
+    prepare_tokenizer,
+)
+from setsail.policies.references import DisabledAdapter, FrozenAdapter, FrozenCopy, Reference, hold_reference
+from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, positions, score, token_logps
+
+__all__ = [
+    "DisabledAdapter",
+    "FrozenAdapter",
+    "FrozenCopy",
+    "Reference",
+    "ScoringBatch",
+    "add_adapter",
+    "collate",
+    "disable_dropout",
+    "eos_ids_of",
+    "forward_arguments",
+    "hold_reference",
+    "is_peft",
+    "load_causal_lm",
+    "load_tokenizer",
+    "positions",
+    "prepare_tokenizer",
+    "score",
+    "token_logps",
+]

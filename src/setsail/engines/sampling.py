@@ -1,0 +1,55 @@
+"""Drawing one token a row from next-token logits. Axis legend: ``R`` rows, ``V`` vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from setsail.core import Sampling
+
+
+def warp(logits: Tensor, sampling: Sampling, previous_ids: Tensor) -> Tensor:
+    """Reshape logits as ``sampling`` says: repetition penalty, temperature, top-k, top-p, min-p, in that order.
+
+    Args:
+        logits: float32, shape ``(R, V)``.
+        previous_ids: every token of the row so far, shape ``(R, any)``; read by the repetition penalty.
+
+    Returns:
+        float32, shape ``(R, V)``; the very same tensor where the settings change nothing.
+    """
+    if sampling.is_policy:
+        return logits
+    from transformers import generation
+
+    steps: list[object] = []
+    if sampling.repetition_penalty != 1.0:
+        steps.append(generation.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature != 1.0:
+        steps.append(generation.TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k > 0:
+        steps.append(generation.TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        steps.append(generation.TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p > 0.0:
+        steps.append(generation.MinPLogitsWarper(sampling.min_p))
+    return generation.LogitsProcessorList(steps)(previous_ids, logits)
+
+
+def inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which the cumulative softmax passes ``uniform``: one draw a row, decided by one number.
+
+    Args:
+        logits: float32, shape ``(R, V)``; ``-inf`` marks tokens that cannot be drawn.
+        uniform: float64 draws from [0, 1), shape ``(R,)``.
+
+    Returns:
+        Token ids, shape ``(R,)``. The cumulative sum is float64, so that large vocabularies keep their tails.
+
+    >>> inverse_cdf(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0.4, 0.6], dtype=torch.float64)).tolist()
+    [0, 1]
+    """
+    cumulative = torch.softmax(logits, dim=-1).double().cumsum(-1)
+    threshold = (uniform.to(cumulative) * cumulative[:, -1]).unsqueeze(-1)
+    token = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return token.clamp(max=logits.shape[-1] - 1)

@@ -1,0 +1,86 @@
+"""The loss of one route's pairs: what a method's words mean as a tensor. Pure; used by training and by the lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from setsail.methods.parts import Route
+from setsail.methods.spec import Method
+from setsail.objectives import (
+    LogProbs,
+    draw_preference,
+    implicit_preference,
+    online_correction,
+    self_labelled,
+    self_labelled_sampled,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLoss:
+    """Loss of each pair of a route, shape ``(pairs,)``.
+
+    Attributes:
+        surrogate: what is differentiated.
+        value: the objective's own value under the label, uncorrected and unscaled: what is logged, and what
+            baselines are means of.
+    """
+
+    surrogate: Tensor
+    value: Tensor
+
+
+def route_loss(
+    method: Method,
+    route: Route | None,
+    logps: LogProbs,
+    p: Tensor | None,
+    *,
+    uniform: Tensor | None = None,
+    baseline: Tensor | float = 0.0,
+    mask: Tensor | None = None,
+) -> RouteLoss:
+    """Loss of the pairs that took ``route`` (None = the offline pairs).
+
+        offline            loss(p)
+        policy labels      c loss(q) with gradient through q = sigmoid(u)         (labels averaged)
+                           loss(label) - (c/2) loss(label)^2, label ~ q           (labels sampled)
+        labeler, data set  c loss(p), or c loss(label) with label ~ p             (labels sampled)
+        completions drawn from the policy: + correction sg(value - b) (log pi(y1) + log pi(y2))
+
+    Args:
+        method: gives the objective.
+        route: where the pairs came from.
+        logps: log-probs of the pairs, shape ``(pairs,)``, nats.
+        p: probability that the first is preferred; not used where the policy labels.
+        uniform: one draw from [0, 1) a pair, for sampled labels.
+        baseline: of the online correction, from :func:`setsail.objectives.leave_one_out`.
+        mask: pairs whose completions take part in the correction (those that finished).
+
+    Raises:
+        ValueError: sampled labels without ``uniform``.
+    """
+    objective = method.bound_objective()
+    if route is None:
+        value = objective(logps, p)
+        return RouteLoss(value, value)
+    if route.labels == "sampled":
+        if uniform is None:
+            raise ValueError(f"route {route.name!r} samples its labels: pass one uniform draw a pair")
+        chance = implicit_preference(logps, method.beta) if route.is_self_labelled else p
+        assert chance is not None, "a labelled pair without its preference"
+        value = objective(logps, draw_preference(chance, uniform))
+        scaled = (
+            self_labelled_sampled(objective, logps, uniform, route.coefficient, method.beta)
+            if route.is_self_labelled
+            else route.coefficient * value
+        )
+    else:
+        value = self_labelled(objective, logps, method.beta) if route.is_self_labelled else objective(logps, p)
+        scaled = route.coefficient * value
+    if route.correction == 0:
+        return RouteLoss(scaled, value)
+    correction = online_correction(value, logps, route.correction, baseline, mask) - value
+    return RouteLoss(scaled + correction, value)
