@@ -73,7 +73,8 @@ def forward_arguments(model: nn.Module) -> frozenset[str]:
     """Names of the arguments that the model's forward takes, seen through wrappers (DDP, PEFT)."""
     inner = getattr(model, "module", model)
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return frozenset(inspect.signature(inner.forward).parameters)
+    # The class's own signature: mixed precision replaces the instance's forward by a wrapper.
+    return frozenset(inspect.signature(type(inner).forward).parameters)
 
 
 def completion_logits(model: nn.Module, batch: ScoringBatch) -> Tensor:

@@ -1,0 +1,126 @@
+"""Run-time alarms: things that must not happen, or that a user wants to know while they happen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from setsail.core import TrainingError
+from setsail.training.run_directory import RunDirectory
+from setsail.training.step import MicroBatch
+
+logger = logging.getLogger("setsail")
+
+LENGTH_DRIFT = 1.5
+"""Mean answer length, relative to the first log's, past which (or below whose inverse) the drift is reported."""
+DISPLACEMENT = 1.0
+"""Fall of the mean log-prob of chosen answers, in nats a completion, that counts as displacement."""
+AGREEMENT = {"float32": 1e-3, "other": 0.25}
+"""Largest difference a token between a sampled and a scored log-prob that rounding can explain, in nats."""
+
+
+@dataclass(slots=True)
+class Alarms:
+    """Reports each alarm in the log, in alarms.jsonl and, if asked to, by stopping the run.
+
+    Attributes:
+        stops: whether an alarm stops the run (after its state was saved).
+        save: saves the state; called before stopping.
+    """
+
+    directory: RunDirectory
+    stops: bool
+    save: Callable[[], None]
+    raised: dict[str, int] = field(default_factory=dict)
+
+    def sound(self, name: str, step: int, message: str, row_ids: Sequence[int] = ()) -> None:
+        """Report one alarm; the log shows each kind's first three, the file holds all.
+
+        Raises:
+            TrainingError: alarms stop the run.
+        """
+        self.raised[name] = self.raised.get(name, 0) + 1
+        self.directory.append(
+            "alarms", [{"step": step, "alarm": name, "message": message, "row_ids": list(row_ids)[:64]}]
+        )
+        if self.stops:
+            self.save()
+            raise TrainingError(f"alarm {name} at step {step}: {message}; the state was saved (on_alarm=warn goes on)")
+        if self.raised[name] <= 3:
+            more = " (further ones go to alarms.jsonl alone)" if self.raised[name] == 3 else ""
+            logger.warning("alarm %s at step %d: %s%s", name, step, message, more)
+
+
+def disagreement(batch: MicroBatch, first: Sequence[Any], second: Sequence[Any], low_precision: bool) -> str | None:
+    """Say so if a completion's scored log-prob is not the one it was sampled with, at version gap 0.
+
+    ``first`` and ``second`` hold the policy's token log-probs of each pair's completions.
+    """
+    allowed = AGREEMENT["other" if low_precision else "float32"]
+    for pair, *sides in zip(batch.pairs, first, second, strict=True):
+        if pair.policy_version != batch.policy_version:
+            continue
+        for completion, scored in zip((pair.first, pair.second), sides, strict=True):
+            gap = abs(float(scored.sum()) - (completion.logp or 0.0))
+            if not gap <= allowed * completion.length:
+                return (
+                    f"an answer to row {pair.prompt.row_id} was sampled with log-prob {completion.logp:.4f} but is scored "
+                    f"{float(scored.sum()):.4f} by the same weights: sampler and scorer disagree (attention "
+                    "implementation, precision, position ids?), so on-policy gradients are biased"
+                )
+    return None
+
+
+class Drift:
+    """Watches the logs for likelihood displacement and for answers growing or shrinking."""
+
+    def __init__(self) -> None:
+        self.first_length: float | None = None
+        self.first_logps: tuple[float, float] | None = None
+
+    def check(self, logs: Mapping[str, float]) -> list[tuple[str, str]]:
+        """Alarms that the metrics of one log call for, as ``(name, message)``."""
+        return [alarm for alarm in (self._length(logs), self._displacement(logs)) if alarm is not None]
+
+    def _length(self, logs: Mapping[str, float]) -> tuple[str, str] | None:
+        length = logs.get("completions/mean_length")
+        if length is None:
+            return None
+        if self.first_length is None:
+            self.first_length = length
+            return None
+        ratio = length / max(self.first_length, 1e-9)
+        if 1 / LENGTH_DRIFT <= ratio <= LENGTH_DRIFT:
+            return None
+        return (
+            "length_drift",
+            f"drawn answers have {length:.1f} tokens on average, {ratio:.2f} times the first log's {self.first_length:.1f}; "
+            "check that the labeler does not reward length itself",
+        )
+
+    def _displacement(self, logs: Mapping[str, float]) -> tuple[str, str] | None:
+        if "rewards/chosen" not in logs or "beta" not in logs:
+            return None
+        # Rewards are beta times the log-ratio to the reference, so rewards / beta is the change in log-prob.
+        now = (logs["rewards/chosen"] / logs["beta"], logs["rewards/rejected"] / logs["beta"])
+        if self.first_logps is None:
+            self.first_logps = now
+        if not (now[0] < -DISPLACEMENT and now[1] < -DISPLACEMENT):
+            return None
+        return (
+            "likelihood_displacement",
+            f"chosen and rejected answers both became less likely ({now[0]:+.1f} and {now[1]:+.1f} nats against the "
+            "reference): probability moves to answers in neither; a larger beta, a smaller learning rate or on-policy "
+            "pairs help",
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {"first_length": self.first_length, "first_logps": self.first_logps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.first_length = state["first_length"]
+        self.first_logps = None if state["first_logps"] is None else tuple(state["first_logps"])

@@ -1,0 +1,136 @@
+"""What a checkpoint holds beyond the Trainer's own files, and when it counts as complete.
+
+The marker ``setsail.json`` is written last, with the size of every file: a directory without it was cut short by a kill or
+a full disk and is never resumed from. It holds the pair buffer, the running means, the alarms' memory and the labeler's
+counts; a reference that has moved is in ``reference.safetensors``. No pickle of ours, and none is read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from setsail.core import CheckpointError
+
+logger = logging.getLogger("setsail")
+
+MARKER = "setsail.json"
+REFERENCE = "reference.safetensors"
+
+
+def rank_file(rank: int) -> str:
+    """Name of the file with one process's own state."""
+    return f"setsail-rank-{rank}.json"
+
+
+def write_state(directory: Path, rank: int, state: Mapping[str, Any]) -> None:
+    """Write one process's state (buffer, running means) into a checkpoint directory."""
+    (directory / rank_file(rank)).write_text(json.dumps(state))
+
+
+def read_state(directory: Path, rank: int) -> dict[str, Any]:
+    """What :func:`write_state` wrote.
+
+    Raises:
+        CheckpointError: the checkpoint was written by fewer processes.
+    """
+    file = directory / rank_file(rank)
+    if not file.exists():
+        raise CheckpointError(
+            f"checkpoint {directory.name} holds no state for process {rank}: it was written by fewer processes; resume with "
+            "as many as wrote it"
+        )
+    state: dict[str, Any] = json.loads(file.read_text())
+    return state
+
+
+def write_reference(directory: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a reference that has moved."""
+    from safetensors.torch import save_file
+
+    save_file({name: weight.contiguous().cpu() for name, weight in weights.items()}, directory / REFERENCE)
+
+
+def read_reference(directory: Path) -> dict[str, Tensor] | None:
+    """What :func:`write_reference` wrote; None where the reference has not moved."""
+    from safetensors.torch import load_file
+
+    return load_file(directory / REFERENCE) if (directory / REFERENCE).exists() else None
+
+
+def seal(directory: Path, **facts: Any) -> None:
+    """Declare a checkpoint complete: write the marker, last and on the disk itself."""
+    sizes = {
+        str(file.relative_to(directory)): file.stat().st_size
+        for file in sorted(directory.rglob("*"))
+        if file.is_file() and file.name != MARKER
+    }
+    temporary = directory / f".{MARKER}.part"
+    with temporary.open("w") as file:
+        json.dump({"files": sizes, **facts}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, directory / MARKER)
+
+
+def check(directory: Path) -> dict[str, Any]:
+    """The marker of a complete checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or a file is not as long as it was.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"there is no checkpoint at {str(directory)!r}; give an existing checkpoint-N directory")
+    if not (directory / MARKER).exists():
+        raise CheckpointError(
+            f"checkpoint {str(directory)!r} is incomplete (no {MARKER}): the run was killed, or the disk was full, while it was "
+            "written; resume from an earlier one, or give resume_from_checkpoint=True to take the newest complete one"
+        )
+    marker: dict[str, Any] = json.loads((directory / MARKER).read_text())
+    for name, size in marker["files"].items():
+        file = directory / name
+        found = file.stat().st_size if file.exists() else None
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
+            raise CheckpointError(
+                f"checkpoint {str(directory)!r} is damaged: {name} {what}; resume from an earlier checkpoint"
+            )
+    return marker
+
+
+def newest(output_dir: Path) -> Path | None:
+    """The newest complete checkpoint under ``output_dir``; incomplete ones are named in the log and passed over."""
+    for directory in sorted(output_dir.glob("checkpoint-*"), key=_step, reverse=True):
+        try:
+            check(directory)
+            return directory
+        except CheckpointError as error:
+            logger.warning("passing over %s: %s", directory.name, error)
+    return None
+
+
+def discard(directory: Path) -> None:
+    """Remove a checkpoint that could not be completed."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def rotate(output_dir: Path, keep: int | None, best: str | None) -> None:
+    """Remove the oldest complete checkpoints beyond ``keep``; the best one and the newest one stay."""
+    if not keep or keep <= 0:
+        return
+    complete = sorted((path for path in output_dir.glob("checkpoint-*") if (path / MARKER).exists()), key=_step)
+    for directory in complete[:-keep] if keep else []:
+        if best is None or directory.resolve() != Path(best).resolve():
+            discard(directory)
+
+
+def _step(directory: Path) -> int:
+    number = directory.name.rsplit("-", 1)[-1]
+    return int(number) if number.isdigit() else -1

@@ -1,0 +1,173 @@
+"""The run directory: everything a run did, readable without setsail.
+
+    config.yaml        the resolved configuration; `setsail train --config` runs it again
+    run.json           method, reference, status, step, start and end
+    environment.json   versions and hardware
+    metrics.jsonl      one line a log
+    pairs.jsonl        every pair drawn or labelled during training: a preference data set with provenance
+    alarms.jsonl       one line an alarm
+    superseded/        lines of a run that was killed, written after the checkpoint it was resumed from
+    checkpoint-N/      see setsail.training.checkpoint
+    model files        the trained model, written at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from setsail.core import ConfigError, Pair
+
+LINES = ("metrics", "pairs", "alarms")
+
+
+class RunDirectory:
+    """Appends to the files of one run. On processes other than the main one it writes nothing."""
+
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
+        self.path = Path(path)
+        self.writes = writes
+
+    def claim(self, *, resuming: bool) -> None:
+        """Take the directory for this run.
+
+        Raises:
+            ConfigError: it holds another run and this one does not resume it.
+        """
+        if not resuming and (self.path / "run.json").exists():
+            status = self.read_run().get("status", "unknown")
+            raise ConfigError(
+                f"output_dir {str(self.path)!r} already holds a run (status: {status}); pass resume_from_checkpoint to go "
+                "on with it, or give another output_dir"
+            )
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def read_run(self) -> dict[str, Any]:
+        """What run.json says; empty where there is none."""
+        file = self.path / "run.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def describe(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        self.replace("run.json", json.dumps({**self.read_run(), **facts}, indent=2, default=str) + "\n")
+
+    def replace(self, name: str, text: str) -> None:
+        """Write a whole file so that readers see the old one or the new one, never a part."""
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / f".{name}.part"
+        temporary.write_text(text)
+        os.replace(temporary, self.path / name)
+
+    def append(self, kind: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records to ``kind``.jsonl."""
+        if not self.writes:
+            return
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        if text:
+            with (self.path / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(text)
+
+    def read(self, kind: str) -> list[dict[str, Any]]:
+        """The records of ``kind``.jsonl; a last line that a kill cut short is left out."""
+        file = self.path / f"{kind}.jsonl"
+        if not file.exists():
+            return []
+        return [record for line in file.read_text(encoding="utf-8").splitlines() if (record := _parsed(line))]
+
+    def rewind(self, step: int) -> None:
+        """Keep what was written up to the checkpoint at ``step``; move what came later to superseded/.
+
+        A metric or an alarm of step k was written after k optimizer steps. A pair's step is the number of optimizer steps
+        done when it was made, so pairs of step ``step`` itself are made again after resuming.
+        """
+        if not self.writes:
+            return
+        for kind in LINES:
+            file = self.path / f"{kind}.jsonl"
+            if not file.exists():
+                continue
+            last = step - 1 if kind == "pairs" else step
+            kept, later = [], []
+            for line in file.read_text(encoding="utf-8").splitlines():
+                record = _parsed(line)
+                (kept if record is not None and record.get("step", 0) <= last else later).append(line)
+            if later:
+                (self.path / "superseded").mkdir(exist_ok=True)
+                with (self.path / "superseded" / f"{kind}.jsonl").open("a", encoding="utf-8") as old:
+                    old.write("".join(line + "\n" for line in later))
+                self.replace(f"{kind}.jsonl", "".join(line + "\n" for line in kept))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def pair_record(pair: Pair, step: int) -> dict[str, Any]:
+    """A pair as a row of a preference data set (``prompt``, ``chosen``, ``rejected``) with its provenance.
+
+    ``p`` is the probability that ``chosen`` is preferred, so it is at least 1/2; None = labelled by the policy inside
+    the loss. Conversational prompts give conversational rows.
+    """
+    first_is_chosen = pair.p is None or pair.p >= 0.5
+    order = (pair.first, pair.second) if first_is_chosen else (pair.second, pair.first)
+    chat = pair.prompt.messages is not None
+
+    def say(text: str) -> Any:
+        return [{"role": "assistant", "content": text}] if chat else text
+
+    scores = pair.scores if pair.scores is None or first_is_chosen else pair.scores[::-1]
+    return {
+        "prompt": [dict(message) for message in pair.prompt.messages or ()] if chat else pair.prompt.text,
+        "chosen": say(order[0].text),
+        "rejected": say(order[1].text),
+        "p": None if pair.p is None else max(pair.p, 1 - pair.p),
+        "scores": None if scores is None else list(scores),
+        "route": pair.route,
+        "labeler": pair.labeler,
+        "row_id": pair.prompt.row_id,
+        "epoch": pair.epoch,
+        "step": step,
+        "policy_version": pair.policy_version,
+        "stream": list(pair.stream),
+        "lengths": [side.length for side in order],
+        "finished": [side.finished for side in order],
+        "logps": [side.logp for side in order],
+        "token_ids": [list(side.token_ids) for side in order],
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for run.json and bug reports. No paths, no user names, no keys."""
+    import importlib.metadata as metadata
+    import platform
+
+    import torch
+
+    packages = ("setsail", "torch", "transformers", "accelerate", "datasets", "peft", "numpy", "trl")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

@@ -1,0 +1,121 @@
+"""From what a user gives (names, models, data) to what the trainer works with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from setsail.core import ConfigError, Labeler
+from setsail.data import RowTokenizer, TokenizedPreferences, eos_token_ids, load_preferences
+from setsail.labelers import MissingGuard, resolve
+from setsail.methods import Method
+from setsail.policies import (
+    add_adapter,
+    disable_dropout,
+    is_peft,
+    load_causal_lm,
+    load_tokenizer,
+    prepare_tokenizer,
+)
+from setsail.training.config import SailConfig
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger("setsail")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySetup:
+    """The policy and what is needed to hold its reference.
+
+    Attributes:
+        model: the model to train, adapter included.
+        fresh_adapter: an adapter was just added, so the base model is the starting policy.
+    """
+
+    model: Any
+    fresh_adapter: bool
+
+
+def find_tokenizer(model: Any, given: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer to use: the one given, or the one beside the model."""
+    if given is not None:
+        if not hasattr(given, "eos_token_id"):
+            raise ConfigError(f"processing_class must be a tokenizer, got {type(given).__name__}; pass an AutoTokenizer")
+        return prepare_tokenizer(given)
+    source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+    if not source:
+        raise ConfigError("the model given does not say where its tokenizer is; pass processing_class=")
+    return prepare_tokenizer(load_tokenizer(source))
+
+
+def build_policy(model: Any, config: SailConfig, peft_config: PeftConfig | None) -> PolicySetup:
+    """Load the model if it is a name, wrap it if an adapter is asked for."""
+    if isinstance(model, str):
+        kwargs = config.model_init_kwargs
+        assert not isinstance(kwargs, str)
+        model = load_causal_lm(model, kwargs)
+    elif config.model_init_kwargs:
+        raise ConfigError("model_init_kwargs is for a model given by name; this model is already loaded")
+    if peft_config is not None:
+        model = add_adapter(model, peft_config)
+    if config.disable_dropout:
+        disable_dropout(model)
+    if is_peft(model) and config.gradient_checkpointing:
+        model.enable_input_require_grads()
+    _refuse_frozen(model)
+    return PolicySetup(model, fresh_adapter=peft_config is not None)
+
+
+def _refuse_frozen(model: Any) -> None:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "no parameter of the model is trainable; load its adapter with is_trainable=True, or pass a peft_config"
+        )
+
+
+def build_rows(
+    source: Any, tokenizer: PreTrainedTokenizerBase, config: SailConfig, *, needs_pairs: bool, where: str, model: Any = None
+) -> TokenizedPreferences:
+    """Read, check and tokenize a data set."""
+    if isinstance(source, TokenizedPreferences):
+        return source
+    preferences = load_preferences(source, needs_pairs=needs_pairs, where=where)
+    kwargs = config.chat_template_kwargs
+    assert not isinstance(kwargs, str)
+    generation_config = getattr(model, "generation_config", None)
+    rows = RowTokenizer(
+        tokenizer,
+        max_prompt_length=config.max_prompt_length,
+        max_completion_length=config.max_completion_length,
+        eos_token_ids=eos_token_ids(tokenizer, generation_config),
+        chat_template_kwargs=kwargs,
+        long_prompts=config.long_prompts,  # type: ignore[arg-type]  # checked there, with a message
+    )
+    return TokenizedPreferences(preferences, rows)
+
+
+def build_labeler(given: Any, method: Method, config: SailConfig) -> Labeler | None:
+    """The guarded labeler, or None where the method needs none.
+
+    Raises:
+        ConfigError: the method needs one and none was given.
+    """
+    if not method.needs_labeler:
+        if given is not None:
+            logger.warning("method %s uses no labeler; the one given is only used at evaluation", method.name)
+        elif config.hard_labels:
+            raise ConfigError(f"hard_labels=True, but method {method.name} uses no labeler; leave it out")
+    elif given is None:
+        raise ConfigError(
+            f"method {method.name} needs a labeler for its route "
+            f"{', '.join(route.name for route in method.active_routes if route.preference == 'labeler')!r}, but none was given; "
+            "pass labeler= (a reward model, or a callable 'file.py:function'), or use sail-ddp or sail-dpp, which need none"
+        )
+    if given is None:
+        return None
+    labeler = resolve(given, weights=config.reward_weights, hard=config.hard_labels, scale=config.label_scale)
+    return MissingGuard(labeler, max_missing_rate=config.max_missing_rate)
