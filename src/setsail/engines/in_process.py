@@ -19,7 +19,7 @@ from setsail.engines.sampling import inverse_cdf, warp
 from setsail.policies import forward_arguments, positions
 
 COMPACT_BELOW = 0.75
-"""Finished rows leave the batch once the share of unfinished ones falls below this; copying the cache costs a little."""
+"""Finished rows leave the batch once the share of unfinished ones falls below this (copying the cache has a cost)."""
 
 
 class TransformersEngine:

@@ -1,8 +1,8 @@
 """Methods as data: a mixture of routes, an objective with addends, a reference rule.
 
-    >>> from setsail import methods
-    >>> methods.get("sail-ddp").routes[0].weight
-    0.4
+>>> from setsail import methods
+>>> methods.get("sail-ddp").routes[0].weight
+0.4
 """
 
 from setsail.methods.catalogue import CATALOGUE, get, names

@@ -126,7 +126,8 @@ _SAIL_REVKL = _SAIL_DPR.but(
     addends=(forward_kl(coefficient=1e-3),),
     deviations=(
         *_SAIL_DPR.deviations,
-        "the penalty is estimated on completions of the reference; published code averages over data set answers, whose "
+        "the penalty is estimated on completions of the reference; published code averages over data set "
+        "answers, whose "
         "gradient does not involve the reference",
     ),
 )

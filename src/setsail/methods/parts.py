@@ -83,7 +83,8 @@ class Route:
         for what, (given, allowed) in known.items():
             if given not in allowed:
                 raise SpecError(
-                    f"route {self.name!r}: {what} must be one of {', '.join(allowed)}, got {given!r}{nearest(given, allowed)}"
+                    f"route {self.name!r}: {what} must be one of {', '.join(allowed)}, got "
+                    f"{given!r}{nearest(given, allowed)}"
                 )
 
     @property
@@ -110,7 +111,7 @@ def on_policy_self_labelled(*, weight: float, coefficient: float, correction: fl
 
 
 def on_policy(*, weight: float, correction: float = 0.0) -> Route:
-    """DPR: completions drawn from the policy, labelled by a reward model, judge or program (weight g, correction gamma)."""
+    """DPR: completions drawn from the policy, labelled by a reward model or program (weight g, correction gamma)."""
     return Route(name="dpr", responses="policy", preference="labeler", weight=weight, correction=correction)
 
 

@@ -116,7 +116,7 @@ class Method:
         if name not in self.presets:
             known = ", ".join(self.presets) or "none"
             raise SpecError(f"{self.name} has no preset {name!r} (it has: {known}){nearest(name, self.presets)}")
-        return replace(self.configured(**self.presets[name]), modified=(f"preset {name}",))
+        return replace(self.configured(**self.presets[name]), modified=(*self.modified, f"preset {name}"))
 
     def configured(
         self,
@@ -150,7 +150,9 @@ class Method:
         self._known("coefficient", addends or {}, [addend.name for addend in self.addends], "addend")
         routes = []
         for route in self.routes:
-            changes: dict[str, Any] = {what: given[route.name] for what, given in per_route.items() if route.name in given}
+            changes: dict[str, Any] = {
+                what: given[route.name] for what, given in per_route.items() if route.name in given
+            }
             if labels is not None:
                 changes["labels"] = labels
             if pairing is not None and route.responses == "policy":
@@ -172,7 +174,9 @@ class Method:
 
     def _differences(self, other: Method) -> tuple[str, ...]:
         names = ("parameters", "routes", "addends", "robust_radius", "reference", "staleness")
-        return tuple(name for name in names if getattr(self, name) != getattr(other, name) and name not in self.modified)
+        return tuple(
+            name for name in names if getattr(self, name) != getattr(other, name) and name not in self.modified
+        )
 
     # Coherence.
 
@@ -189,8 +193,13 @@ class Method:
         for name in self.parameters:
             if name not in accepted:
                 raise SpecError(
-                    f"{self.name}: its objective {self.objective.__name__} takes no {name!r}; it takes {', '.join(accepted)}"
+                    f"{self.name}: its objective {self.objective.__name__} takes no {name!r}; it takes "
+                    f"{', '.join(accepted)}"
                 )
+        if "beta" not in self.parameters:
+            raise SpecError(
+                f"{self.name}: its parameters hold no beta, the strength of the KL penalty; add one (0.1 is usual)"
+            )
         if not self.beta > 0:
             raise SpecError(
                 f"{self.name}: beta must be positive, got {self.beta}; it scales the KL penalty to the reference "
@@ -222,14 +231,16 @@ class Method:
             )
         if not self.offline and all(route.is_self_labelled for route in self.active_routes):
             raise SpecError(
-                f"{self.name}: a policy that only labels itself cannot start (at the reference every preference is 1/2 and "
+                f"{self.name}: a policy that only labels itself cannot start (at the reference every "
+                "preference is 1/2 and "
                 "the gradient is zero); add offline pairs (sail-ddp, sail-dpp) or a labeler (online-dpo)"
             )
 
     def _check_route(self, route: Route) -> None:
         if route.correction and self.staleness:
             raise SpecError(
-                f"{self.name}: the online correction of route {route.name!r} needs completions of the current weights, but "
+                f"{self.name}: the online correction of route {route.name!r} needs completions of the "
+                "current weights, but "
                 f"staleness {self.staleness} lets them be older; set staleness to 0 or the correction to 0"
             )
         is_label_likelihood = (
@@ -237,6 +248,7 @@ class Method:
         )
         if route.is_self_labelled and route.labels == "sampled" and not is_label_likelihood:
             raise SpecError(
-                f"{self.name}: sampled self-labels need a loss that is the label's negative log-likelihood (dpo, no label "
+                f"{self.name}: sampled self-labels need a loss that is the label's negative log-likelihood "
+                "(dpo, no label "
                 "smoothing, no robust radius); use labels='averaged', which is exact for every objective"
             )

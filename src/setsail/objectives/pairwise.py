@@ -22,9 +22,7 @@ def _label_average(if_first: Tensor, if_second: Tensor, p: Tensor | None, logps:
     return p * if_first + (1 - p) * if_second
 
 
-def dpo(
-    logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, label_smoothing: float = 0.0
-) -> Tensor:
+def dpo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, label_smoothing: float = 0.0) -> Tensor:
     """Direct preference optimization: the label's negative log-likelihood under the implicit reward.
 
         loss = - P log sigmoid(u) - (1 - P) log sigmoid(-u),   u = beta * d,   P = (1 - eps) p + eps (1 - p)
@@ -55,13 +53,13 @@ def dpo(
     u = beta * logps.log_ratio_difference()
     if label_smoothing:
         p = torch.ones_like(u) if p is None else p
+        # Before smoothing, which would pull a p outside [0, 1] back in.
+        check_preference(p, logps)
         p = (1 - label_smoothing) * p + label_smoothing * (1 - p)
     return _label_average(-functional.logsigmoid(u), -functional.logsigmoid(-u), p, logps)
 
 
-def ipo(
-    logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, length_normalize: bool = False
-) -> Tensor:
+def ipo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, length_normalize: bool = False) -> Tensor:
     """Identity preference optimization: regress the log-ratio difference onto a fixed margin.
 
         loss = P (d - 1/(2 beta))^2 + (1 - P) (d + 1/(2 beta))^2

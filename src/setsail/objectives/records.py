@@ -41,7 +41,9 @@ class LogProbs:
         }
         shapes = {name: tuple(part.shape) for name, part in parts.items()}
         if len(set(shapes.values())) != 1 or self.policy_first.dim() != 1:
-            raise ValueError(f"log-probs must be four tensors of one shape (pairs,), got {shapes}; sum over tokens first")
+            raise ValueError(
+                f"log-probs must be four tensors of one shape (pairs,), got {shapes}; sum over tokens first"
+            )
         if not all(part.is_floating_point() for part in parts.values()):
             dtypes = {name: part.dtype for name, part in parts.items()}
             raise ValueError(f"log-probs must be floating tensors, got {dtypes}")
@@ -84,6 +86,8 @@ PairwiseObjective = Callable[[LogProbs, Tensor | None], Tensor]
 
 def check_preference(p: Tensor, logps: LogProbs) -> None:
     """Refuse a ``p`` of another shape than the pairs, or (on the CPU, where looking is free) outside [0, 1]."""
+    if not p.is_floating_point():
+        raise ValueError(f"p must be a floating tensor of probabilities, got {p.dtype}; convert it with p.float()")
     if p.shape != logps.policy_first.shape:
         raise ValueError(
             f"p must hold one probability a pair, shape {tuple(logps.policy_first.shape)}, got {tuple(p.shape)}"

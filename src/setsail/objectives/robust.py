@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from setsail.objectives.records import LogProbs, PairwiseObjective
+from setsail.objectives.records import LogProbs, PairwiseObjective, check_preference
 
 
 def robust(objective: PairwiseObjective, radius: float) -> PairwiseObjective:
@@ -38,6 +38,8 @@ def robust(objective: PairwiseObjective, radius: float) -> PairwiseObjective:
 
     def worst_case(logps: LogProbs, p: Tensor | None = None) -> Tensor:
         p = torch.ones_like(logps.policy_first) if p is None else p
+        # Before clamping, which would hide a p outside [0, 1].
+        check_preference(p, logps)
         low, high = (p - radius).clamp(min=0.0), (p + radius).clamp(max=1.0)
         return torch.maximum(objective(logps, low), objective(logps, high))
 

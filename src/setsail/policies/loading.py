@@ -56,11 +56,13 @@ def _why_not_loaded(source: str | Path, error: Exception) -> str:
     if path.is_dir():
         held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         return (
-            f"no causal language model can be loaded from {str(source)!r} (it holds: {held}): {_first_line(error)}; give a "
+            f"no causal language model can be loaded from {str(source)!r} (it holds: {held}): "
+            f"{_first_line(error)}; give a "
             "directory with config.json and safetensors weights, as save_pretrained writes it"
         )
     return (
-        f"model {str(source)!r} is neither a directory here nor a model that can be fetched: {_first_line(error)}; check the "
+        f"model {str(source)!r} is neither a directory here nor a model that can be fetched: "
+        f"{_first_line(error)}; check the "
         "path, or the id and the network"
     )
 
@@ -119,7 +121,8 @@ def add_adapter(model: PreTrainedModel, config: PeftConfig) -> Any:
 
     if is_peft(model):
         raise ConfigError(
-            "a peft_config was given, but the model already carries an adapter; pass the model alone to go on training its "
+            "a peft_config was given, but the model already carries an adapter; pass the model alone to go "
+            "on training its "
             "adapter, or merge it first with model.merge_and_unload()"
         )
     return get_peft_model(model, config, autocast_adapter_dtype=False)

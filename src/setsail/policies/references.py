@@ -107,7 +107,8 @@ class FrozenAdapter:
         self.trained = str(policy.active_adapter)
         if REFERENCE_ADAPTER in policy.peft_config:
             raise ConfigError(
-                f"the model already has an adapter named {REFERENCE_ADAPTER!r}, which setsail needs for its reference; rename it"
+                f"the model already has an adapter named {REFERENCE_ADAPTER!r}, which setsail needs for its "
+                "reference; rename it"
             )
         flags = {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
         policy.add_adapter(REFERENCE_ADAPTER, copy.deepcopy(policy.peft_config[self.trained]))

@@ -22,7 +22,9 @@ class ReferenceRule:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
-            raise SpecError(f"the reference cannot move every {self.steps} steps; give 1 or more, or None to keep it fixed")
+            raise SpecError(
+                f"the reference cannot move every {self.steps} steps; give 1 or more, or None to keep it fixed"
+            )
         if not 0 < self.mixup <= 1:
             raise SpecError(f"the reference takes over a share in (0, 1] of the policy's weights, got {self.mixup}")
 

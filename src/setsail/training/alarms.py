@@ -66,7 +66,8 @@ def disagreement(batch: MicroBatch, first: Sequence[Any], second: Sequence[Any],
             gap = abs(float(scored.sum()) - (completion.logp or 0.0))
             if not gap <= allowed * completion.length:
                 return (
-                    f"an answer to row {pair.prompt.row_id} was sampled with log-prob {completion.logp:.4f} but is scored "
+                    f"an answer to row {pair.prompt.row_id} was sampled with log-prob {completion.logp:.4f} "
+                    "but is scored "
                     f"{float(scored.sum()):.4f} by the same weights: sampler and scorer disagree (attention "
                     "implementation, precision, position ids?), so on-policy gradients are biased"
                 )
@@ -96,7 +97,8 @@ class Drift:
             return None
         return (
             "length_drift",
-            f"drawn answers have {length:.1f} tokens on average, {ratio:.2f} times the first log's {self.first_length:.1f}; "
+            f"drawn answers have {length:.1f} tokens on average, {ratio:.2f} times the first log's "
+            f"{self.first_length:.1f}; "
             "check that the labeler does not reward length itself",
         )
 

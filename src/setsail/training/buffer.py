@@ -38,7 +38,8 @@ class PairBuffer:
             gap = policy_version - (policy_version if pair.policy_version is None else pair.policy_version)
             if gap > self.staleness:
                 raise TrainingError(
-                    f"a pair of row {pair.prompt.row_id} was drawn {gap} optimizer steps ago, past the staleness limit of "
+                    f"a pair of row {pair.prompt.row_id} was drawn {gap} optimizer steps ago, past the "
+                    "staleness limit of "
                     f"{self.staleness}; this is a fault of setsail, please report it with the run directory"
                 )
         return pairs

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from setsail.core import Row
+from setsail.core import Completion, Row
+from setsail.training.state import restore
 
 if TYPE_CHECKING:
     from setsail.training.trainer import SailTrainer
@@ -22,7 +23,9 @@ class SailCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Restore what a checkpoint of ours holds, and remember what the reference says now."""
-        self.trainer.restore()
+        self.trainer.feed.clear()
+        if self.trainer.resume_source is not None:
+            restore(self.trainer, self.trainer.resume_source)
         self.probe = self._look()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -66,7 +69,8 @@ class SailCallback(TrainerCallback):
             self.trainer.alarms.sound(
                 "reference_changed",
                 state.global_step,
-                "the reference gives other log-probs than at the start, though its rule has not moved it; something writes to "
+                "the reference gives other log-probs than at the start, though its rule has not moved it; "
+                "something writes to "
                 "its weights (shared parameters, a callback, an adapter left active?)",
             )
 
@@ -75,7 +79,5 @@ class SailCallback(TrainerCallback):
         row: Row = self.trainer.train_dataset[0]
         sides = [side for side in (row.chosen, row.rejected) if side is not None]
         if not sides:
-            from setsail.core import Completion
-
             sides = [Completion(token_ids=row.prompt.token_ids[-1:], text="")]
-        return self.trainer.score_reference([row.prompt] * len(sides), sides)
+        return self.trainer.scorer.under_reference([row.prompt] * len(sides), sides)

@@ -1,8 +1,8 @@
 """What a checkpoint holds beyond the Trainer's own files, and when it counts as complete.
 
-The marker ``setsail.json`` is written last, with the size of every file: a directory without it was cut short by a kill or
-a full disk and is never resumed from. It holds the pair buffer, the running means, the alarms' memory and the labeler's
-counts; a reference that has moved is in ``reference.safetensors``. No pickle of ours, and none is read.
+The marker ``setsail.json`` is written last, with the size of every file: a directory without it was cut short by a kill
+or a full disk and is never resumed from. Each process's ``setsail-rank-N.json`` holds its pair buffer, its running
+means, the alarms' memory and the labeler's counts; a reference that has moved is in ``reference.safetensors``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def read_state(directory: Path, rank: int) -> dict[str, Any]:
     file = directory / rank_file(rank)
     if not file.exists():
         raise CheckpointError(
-            f"checkpoint {directory.name} holds no state for process {rank}: it was written by fewer processes; resume with "
+            f"checkpoint {directory.name} holds no state for process {rank}: it was written by fewer "
+            "processes; resume with "
             "as many as wrote it"
         )
     state: dict[str, Any] = json.loads(file.read_text())
@@ -90,7 +91,8 @@ def check(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint at {str(directory)!r}; give an existing checkpoint-N directory")
     if not (directory / MARKER).exists():
         raise CheckpointError(
-            f"checkpoint {str(directory)!r} is incomplete (no {MARKER}): the run was killed, or the disk was full, while it was "
+            f"checkpoint {str(directory)!r} is incomplete (no {MARKER}): the run was killed, or the disk was "
+            "full, while it was "
             "written; resume from an earlier one, or give resume_from_checkpoint=True to take the newest complete one"
         )
     marker: dict[str, Any] = json.loads((directory / MARKER).read_text())

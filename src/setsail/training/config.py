@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
@@ -25,7 +25,11 @@ class SailConfig(TrainingArguments):
     (``dpr=0.2,ddp=0.1``).
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "chat_template_kwargs"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        *TrainingArguments._VALID_DICT_FIELDS,
+        "model_init_kwargs",
+        "chat_template_kwargs",
+    ]
 
     # The method.
     method: str = field(default="sail-ddp", metadata={"help": "A name that `setsail methods` lists."})
@@ -92,14 +96,12 @@ class SailConfig(TrainingArguments):
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "Weights of several labelers, in order.", "nargs": "+"}
     )
-    max_missing_rate: float = field(
-        default=0.5, metadata={"help": "Share of missing labels past which the run stops."}
-    )
+    max_missing_rate: float = field(default=0.5, metadata={"help": "Share of missing labels past which the run stops."})
 
     # Model and data.
     disable_dropout: bool = field(default=True, metadata={"help": "Train without dropout, so that log-probs agree."})
     model_init_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Arguments of from_pretrained as JSON, e.g. '{\"dtype\": \"bfloat16\"}'."}
+        default=None, metadata={"help": 'Arguments of from_pretrained as JSON, e.g. \'{"dtype": "bfloat16"}\'.'}
     )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Extra arguments of the chat template, as JSON."}
@@ -179,14 +181,19 @@ class SailConfig(TrainingArguments):
         corrected = [route.name for route in resolved.active_routes if route.correction]
         if corrected and not self.sampling.is_policy:
             raise ConfigError(
-                f"the online correction of {', '.join(corrected)} needs answers drawn from the policy itself, but the sampler "
+                f"the online correction of {', '.join(corrected)} needs answers drawn from the policy "
+                "itself, but the sampler "
                 f"reshapes it ({self._reshaped()}); use temperature 1 without truncation, or set the correction to 0"
             )
         return resolved
 
     def run_settings(self) -> dict[str, Any]:
         """The settings that were given and differ from the defaults, as plain data: enough to run this again."""
-        return {"output_dir": self.output_dir, "method": self.method, **json.loads(json.dumps(self._given, default=str))}
+        return {
+            "output_dir": self.output_dir,
+            "method": self.method,
+            **json.loads(json.dumps(self._given, default=str)),
+        }
 
     def _reshaped(self) -> str:
         neutral = Sampling().as_dict()
@@ -201,7 +208,10 @@ class SailConfig(TrainingArguments):
             return None
         if self.sync_ref_model is False:
             if given[1:] != (None, None):
-                raise ConfigError("sync_ref_model=False keeps the reference fixed; leave out ref_model_sync_steps and ref_model_mixup_alpha")
+                raise ConfigError(
+                    "sync_ref_model=False keeps the reference fixed; leave out ref_model_sync_steps and "
+                    "ref_model_mixup_alpha"
+                )
             return ReferenceRule()
         steps = self.ref_model_sync_steps or method.reference.steps
         if steps is None:

@@ -45,8 +45,9 @@ class Evaluator:
     def run(self, rows: Sequence[Row], policy_version: int) -> dict[str, float]:
         """Metrics without prefix.
 
-        ``loss``, ``rewards/*`` over held-out pairs (where the rows have them); ``kl_k1`` and ``kl_k3`` (nats an answer),
-        ``completions/*`` and ``score_by_training_labeler`` over answers drawn for the first ``generations`` prompts.
+        ``loss``, ``rewards/*`` over held-out pairs (where the rows have them); ``kl_k1`` and ``kl_k3`` (nats an
+        answer), ``completions/*`` and ``score_by_training_labeler`` over answers drawn for the first
+        ``generations`` prompts.
         """
         meter = Meter()
         mine = [rows[index] for index in range(self.process, len(rows), self.processes)]

@@ -1,21 +1,20 @@
 """The run directory: everything a run did, readable without setsail.
 
-    config.yaml        the resolved configuration; `setsail train --config` runs it again
-    run.json           method, reference, status, step, start and end
-    environment.json   versions and hardware
-    metrics.jsonl      one line a log
-    pairs.jsonl        every pair drawn or labelled during training: a preference data set with provenance
-    alarms.jsonl       one line an alarm
-    superseded/        lines of a run that was killed, written after the checkpoint it was resumed from
-    checkpoint-N/      see setsail.training.checkpoint
-    model files        the trained model, written at the end
+config.yaml        the resolved configuration; `setsail train --config` runs it again
+run.json           method, reference, status, step, start and end
+environment.json   versions and hardware
+metrics.jsonl      one line a log
+pairs.jsonl        every pair drawn or labelled during training: a preference data set with provenance
+alarms.jsonl       one line an alarm
+superseded/        lines of a run that was killed, written after the checkpoint it was resumed from
+checkpoint-N/      see setsail.training.checkpoint
+model files        the trained model, written at the end
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ class RunDirectory:
         if not resuming and (self.path / "run.json").exists():
             status = self.read_run().get("status", "unknown")
             raise ConfigError(
-                f"output_dir {str(self.path)!r} already holds a run (status: {status}); pass resume_from_checkpoint to go "
+                f"output_dir {str(self.path)!r} already holds a run (status: {status}); pass "
+                "resume_from_checkpoint to go "
                 "on with it, or give another output_dir"
             )
         if self.writes:
@@ -84,8 +84,8 @@ class RunDirectory:
     def rewind(self, step: int) -> None:
         """Keep what was written up to the checkpoint at ``step``; move what came later to superseded/.
 
-        A metric or an alarm of step k was written after k optimizer steps. A pair's step is the number of optimizer steps
-        done when it was made, so pairs of step ``step`` itself are made again after resuming.
+        A metric or an alarm of step k was written after k optimizer steps. A pair's step is the number of optimizer
+        steps done when it was made, so pairs of step ``step`` itself are made again after resuming.
         """
         if not self.writes:
             return
@@ -144,30 +144,4 @@ def pair_record(pair: Pair, step: int) -> dict[str, Any]:
         "finished": [side.finished for side in order],
         "logps": [side.logp for side in order],
         "token_ids": [list(side.token_ids) for side in order],
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware, for run.json and bug reports. No paths, no user names, no keys."""
-    import importlib.metadata as metadata
-    import platform
-
-    import torch
-
-    packages = ("setsail", "torch", "transformers", "accelerate", "datasets", "peft", "numpy", "trl")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

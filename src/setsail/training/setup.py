@@ -44,7 +44,9 @@ def find_tokenizer(model: Any, given: Any) -> PreTrainedTokenizerBase:
     """The tokenizer to use: the one given, or the one beside the model."""
     if given is not None:
         if not hasattr(given, "eos_token_id"):
-            raise ConfigError(f"processing_class must be a tokenizer, got {type(given).__name__}; pass an AutoTokenizer")
+            raise ConfigError(
+                f"processing_class must be a tokenizer, got {type(given).__name__}; pass an AutoTokenizer"
+            )
         return prepare_tokenizer(given)
     source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
     if not source:
@@ -78,7 +80,13 @@ def _refuse_frozen(model: Any) -> None:
 
 
 def build_rows(
-    source: Any, tokenizer: PreTrainedTokenizerBase, config: SailConfig, *, needs_pairs: bool, where: str, model: Any = None
+    source: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    config: SailConfig,
+    *,
+    needs_pairs: bool,
+    where: str,
+    model: Any = None,
 ) -> TokenizedPreferences:
     """Read, check and tokenize a data set."""
     if isinstance(source, TokenizedPreferences):
@@ -112,8 +120,10 @@ def build_labeler(given: Any, method: Method, config: SailConfig) -> Labeler | N
     elif given is None:
         raise ConfigError(
             f"method {method.name} needs a labeler for its route "
-            f"{', '.join(route.name for route in method.active_routes if route.preference == 'labeler')!r}, but none was given; "
-            "pass labeler= (a reward model, or a callable 'file.py:function'), or use sail-ddp or sail-dpp, which need none"
+            f"{', '.join(route.name for route in method.active_routes if route.preference == 'labeler')!r}, "
+            "but none was given; "
+            "pass labeler= (a reward model, or a callable 'file.py:function'), or use sail-ddp or sail-dpp, "
+            "which need none"
         )
     if given is None:
         return None

@@ -43,8 +43,9 @@ class MicroBatch:
     Attributes:
         pairs: the pairs; never empty (see ``weights``).
         reference: token log-probs of each pair's two completions under the reference.
-        weights: what each pair's loss is multiplied by, shape ``(pairs,)``: processes / pairs of the global batch, so that
-            the average over processes of the sums is the global mean. 0 for a stand-in pair where a process has none.
+        weights: what each pair's loss is multiplied by, shape ``(pairs,)``: processes / pairs of the global batch,
+            so that the average over processes of the sums is the global mean. 0 for a stand-in pair where a process
+            has none.
         baselines: of the online correction, shape ``(pairs,)``.
         uniforms: one draw from [0, 1) a pair, for sampled labels, shape ``(pairs,)``.
         extras: completions of the addends, and the weight of each in the loss.
@@ -212,7 +213,7 @@ def _leave_one_out_by_row(losses: Sequence[tuple[int, float]], alone: float) -> 
 
 
 def _stand_in(batch: MicroBatch, row: Row) -> MicroBatch:
-    """A micro-batch whose pairs are all missing still runs one forward pass, at weight 0, so that processes stay in step."""
+    """Where all pairs are missing, one forward pass still runs, at weight 0, so that processes stay in step."""
     token = Completion(token_ids=row.prompt.token_ids[-1:], text="", finished=True)
     pair = Pair(prompt=row.prompt, first=token, second=token, p=0.5, route="offline", labeler="missing")
     zero = torch.zeros(1)

@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-import yaml
 from torch import Tensor, nn
 from transformers import Trainer
 
-from setsail.core import CheckpointError, Completion, ConfigError, Prompt, Row
+from setsail.core import CheckpointError, Completion, ConfigError, Row
 from setsail.data import eos_token_ids
 from setsail.engines import TransformersEngine
-from setsail.policies import collate, hold_reference, score, token_logps
-from setsail.training import checkpoint
+from setsail.policies import collate, hold_reference, token_logps
+from setsail.training import checkpoint, state
 from setsail.training.alarms import Alarms, Drift, disagreement
 from setsail.training.buffer import PairBuffer
 from setsail.training.callbacks import SailCallback
 from setsail.training.config import SailConfig
+from setsail.training.description import describe_run
 from setsail.training.evaluation import Evaluator
 from setsail.training.loss import assemble, micro_loss, rows_of
 from setsail.training.meter import Meter
 from setsail.training.pairs import MadePairs, PairMaker
-from setsail.training.run_directory import RunDirectory, environment, pair_record
+from setsail.training.run_directory import RunDirectory, pair_record
+from setsail.training.scorer import Scorer
 from setsail.training.setup import build_labeler, build_policy, build_rows, find_tokenizer
 from setsail.training.step import MicroBatch, StepMaker
 
@@ -112,6 +113,9 @@ class SailTrainer(Trainer):
         )
         # Older releases ask this instead of loss_is_scaled_for_ga.
         self.model_accepts_loss_kwargs = True
+        self.resume_source: Path | None = None
+        self.command_settings: dict[str, Any] = {}
+        self.parameter_count = sum(parameter.numel() for parameter in self.model.parameters())
         self._place_reference()
         self._build_parts(config, tokenizer)
         self.add_callback(SailCallback(self))
@@ -137,6 +141,15 @@ class SailTrainer(Trainer):
             batch_size=config.generation_batch_size,
             context=self.accelerator.autocast,
         )
+        rows = max(config.per_device_eval_batch_size, 2 * config.per_device_train_batch_size)
+        self.scorer = Scorer(
+            model=self.model,
+            reference=self.reference,
+            engine=self.engine,
+            context=self.accelerator.autocast,
+            device=config.device,
+            batch_size=rows,
+        )
         maker = PairMaker(
             self.method,
             self.engine,
@@ -149,7 +162,7 @@ class SailTrainer(Trainer):
         self.steps = StepMaker(
             maker,
             self.buffer,
-            score_reference=self.score_reference,
+            score_reference=self.scorer.under_reference,
             draw_reference=self._draw_reference,
             gather=self.gather,
             processes=self.args.world_size,
@@ -176,8 +189,8 @@ class SailTrainer(Trainer):
         source = self._checkpoint_to_resume(resume_from_checkpoint)
         if resuming:
             self.directory.rewind(checkpoint.check(source)["step"] if source else 0)
-        self._describe_run(resumed_from=source.name if source else None)
-        self._resume_source = source
+        describe_run(self, resumed_from=source.name if source else None)
+        self.resume_source = source
         try:
             result = super().train(resume_from_checkpoint=str(source) if source else None, **kwargs)
         except BaseException as error:
@@ -195,7 +208,7 @@ class SailTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, MicroBatch]], Tensor]:
-        """The micro-batches of one optimizer step: rows read, completions drawn, labelled and scored by the reference."""
+        """The micro-batches of one step: rows read, completions drawn, labelled and scored by the reference."""
         epoch, version = int(self.state.epoch or 0), self.state.global_step
         window = self.method.staleness + 1
         if not self.feed:
@@ -222,7 +235,8 @@ class SailTrainer(Trainer):
         """The micro-batch's share of the step's loss: already a mean over the global batch."""
         batch: MicroBatch = inputs["micro_batch"]
         prompts, completions = rows_of(batch)
-        tensors = collate(prompts, completions, pad_id=self._pad_id, device=self.args.device)
+        pad_id = self.processing_class.pad_token_id
+        tensors = collate(prompts, completions, pad_id=pad_id, device=self.args.device)
         scored = assemble(batch, token_logps(model, tensors))
         loss = micro_loss(self.method, batch, scored, self.meter)
         self._watch(batch, scored.first, scored.second, loss)
@@ -248,52 +262,9 @@ class SailTrainer(Trainer):
 
         return list(gather_object(items))
 
-    @property
-    def _pad_id(self) -> int:
-        pad: int = self.processing_class.pad_token_id
-        return pad
-
-    def _score(self, model: nn.Module, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
-        with self.accelerator.autocast():
-            return score(
-                model,
-                [prompt.token_ids for prompt in prompts],
-                [completion.token_ids for completion in completions],
-                pad_id=self._pad_id,
-                device=self.args.device,
-                batch_size=max(self.args.per_device_eval_batch_size, 2 * self.args.per_device_train_batch_size),
-            )
-
-    def score_policy(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
-        """Token log-probs of completions under the current policy, without gradient."""
-        return self._score(self.model, prompts, completions)
-
-    def score_reference(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
-        """Token log-probs of completions under the reference."""
-        with self.reference.active() as model:
-            return self._score(model, prompts, completions)
-
     def _draw_reference(self, rows: Sequence[Row], epoch: int) -> list[Completion]:
-        """One completion of each row's prompt, drawn from the reference itself."""
-        from setsail.core import Sampling
-
-        with self.reference.active() as model:
-            engine = TransformersEngine(
-                model,
-                self.processing_class,
-                self.engine.eos_token_ids,
-                batch_size=self.engine.batch_size,
-                context=self.engine.context,
-            )
-            groups = engine.generate(
-                [row.prompt for row in rows],
-                n=1,
-                sampling=Sampling(max_completion_length=self.args.max_completion_length),
-                streams=[("reference", row.prompt.row_id, epoch) for row in rows],
-                seed=self.args.seed,
-                policy_version=self.state.global_step,
-            )
-        return [group.completions[0] for group in groups]
+        limit, seed = self.args.max_completion_length, self.args.seed
+        return self.scorer.draw_from_reference(rows, epoch, limit=limit, seed=seed)
 
     def _record_pairs(self, made: MadePairs) -> None:
         """Write drawn or labelled pairs to the run directory at once: what was paid for is not lost."""
@@ -354,8 +325,8 @@ class SailTrainer(Trainer):
             sampling=self.args.sampling,
             seed=self.args.seed,
             generations=self.args.eval_generations,
-            score_policy=self.score_policy,
-            score_reference=self.score_reference,
+            score_policy=self.scorer.under_policy,
+            score_reference=self.scorer.under_reference,
             gather=self.gather,
             process=self.args.process_index,
             processes=self.args.world_size,
@@ -371,9 +342,9 @@ class SailTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             directory.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_state(directory, self.args.process_index, self._state())
-            if self.is_world_process_zero():
-                self._write_shared_state(directory)
+            checkpoint.write_state(directory, self.args.process_index, state.collect(self))
+            if self.is_world_process_zero() and self.method.reference.moves:
+                checkpoint.write_reference(directory, self.reference.weights())
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 checkpoint.seal(directory, step=self.state.global_step, processes=self.args.world_size)
@@ -383,89 +354,21 @@ class SailTrainer(Trainer):
         finally:
             self.args.save_total_limit = keep
 
-    def _write_shared_state(self, directory: Path) -> None:
-        if self.method.reference.moves:
-            checkpoint.write_reference(directory, self.reference.weights())
-
     def _checkpoint_failed(self, directory: Path, error: Exception) -> CheckpointError:
         checkpoint.discard(directory)
         previous = checkpoint.newest(directory.parent)
         stays = f"the previous one, {previous.name}, is valid" if previous else "there is no earlier one"
         return CheckpointError(
-            f"{directory.name} could not be written to {str(directory.parent)!r}: {error}; {stays}. Free some space (or lower "
+            f"{directory.name} could not be written to {str(directory.parent)!r}: {error}; {stays}. Free "
+            "some space (or lower "
             "save_total_limit) and go on with resume_from_checkpoint=True"
         )
 
     def _save_state_now(self) -> None:
         self._save_checkpoint(self.model, None)
 
-    def _state(self) -> dict[str, Any]:
-        """What this process must remember besides weights, optimizer and schedule."""
-        guard = getattr(self.labeler, "state_dict", None)
-        return {
-            "buffer": self.buffer.state(),
-            "meter": self.meter.state(),
-            "drift": self.drift.state(),
-            "raised": self.alarms.raised,
-            "labeler": guard() if guard else None,
-            "running_loss": float(getattr(self, "_tr_loss", 0.0)),
-            "last_logged": getattr(self, "_globalstep_last_logged", 0),
-        }
-
-    def restore(self) -> None:
-        """Load what :meth:`_state` saved, once the Trainer has set up its own state; called at the start of training."""
-        self.feed.clear()
-        source, self._resume_source = getattr(self, "_resume_source", None), None
-        if source is None:
-            return
-        state = checkpoint.read_state(source, self.args.process_index)
-        visited = {entry["row_id"] for entry in state["buffer"]}
-        rows = {row.prompt.row_id: row for row in self.train_dataset if row.prompt.row_id in visited} if visited else {}
-        self.buffer.load(state["buffer"], rows)
-        self.meter.load(state["meter"])
-        self.drift.load(state["drift"])
-        self.alarms.raised.update(state["raised"])
-        if state["labeler"] is not None and self.labeler is not None:
-            self.labeler.load_state_dict(state["labeler"])  # type: ignore[attr-defined]
-        self._tr_loss = torch.tensor(state["running_loss"], device=self.args.device)
-        self._globalstep_last_logged = state["last_logged"]
-        weights = checkpoint.read_reference(source)
-        if weights is not None:
-            self.reference.restore(weights)
-
-    def _describe_run(self, resumed_from: str | None) -> None:
-        facts = self.method
-        self.directory.describe(
-            status="running",
-            method=facts.name,
-            modified=list(facts.modified),
-            equation=facts.equation,
-            routes={"offline": facts.offline_weight, **{route.name: route.weight for route in facts.routes}},
-            reference=f"{self.reference.description}; {facts.reference}",
-            labeler=getattr(self.labeler, "name", None),
-            rows=len(self.train_dataset),
-            data_counts=self.train_dataset.counts,
-            data_fingerprint=self.train_dataset.fingerprint,
-            resumed_from=resumed_from,
-            started=time.time(),
-        )
-        self.directory.replace("config.yaml", yaml.safe_dump(self.args.run_settings(), sort_keys=True))
-        self.directory.replace("environment.json", _json(environment()))
-
     def floating_point_ops(self, inputs: Any) -> int:
         """Arithmetic of one micro-batch's update: 6 x trainable-path parameters x tokens."""
         prompts, completions = rows_of(inputs["micro_batch"])
         tokens = sum(map(len, prompts)) + sum(map(len, completions))
-        return 6 * tokens * self._parameter_count
-
-    @property
-    def _parameter_count(self) -> int:
-        if not hasattr(self, "_parameters_counted"):
-            self._parameters_counted = sum(parameter.numel() for parameter in self.model.parameters())
-        return self._parameters_counted
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2) + "\n"
+        return 6 * tokens * self.parameter_count

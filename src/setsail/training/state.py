@@ -1,0 +1,48 @@
+"""What one process of a run must remember besides weights, optimizer, schedule and generators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from setsail.training import checkpoint
+
+if TYPE_CHECKING:
+    from setsail.training.trainer import SailTrainer
+
+
+def collect(trainer: SailTrainer) -> dict[str, Any]:
+    """The state as plain data."""
+    guard = getattr(trainer.labeler, "state_dict", None)
+    return {
+        "buffer": trainer.buffer.state(),
+        "meter": trainer.meter.state(),
+        "drift": trainer.drift.state(),
+        "raised": trainer.alarms.raised,
+        "labeler": guard() if guard else None,
+        # The Trainer's own running loss since the last log, so that a resumed log line equals the uninterrupted one.
+        "running_loss": float(getattr(trainer, "_tr_loss", 0.0)),
+        "last_logged": getattr(trainer, "_globalstep_last_logged", 0),
+    }
+
+
+def restore(trainer: SailTrainer, source: Path) -> None:
+    """Load what :func:`collect` gave, and the reference if it had moved."""
+    state = checkpoint.read_state(source, trainer.args.process_index)
+    buffered = {entry["row_id"] for entry in state["buffer"]}
+    rows = (
+        {row.prompt.row_id: row for row in trainer.train_dataset if row.prompt.row_id in buffered} if buffered else {}
+    )
+    trainer.buffer.load(state["buffer"], rows)
+    trainer.meter.load(state["meter"])
+    trainer.drift.load(state["drift"])
+    trainer.alarms.raised.update(state["raised"])
+    if state["labeler"] is not None and trainer.labeler is not None:
+        trainer.labeler.load_state_dict(state["labeler"])  # type: ignore[attr-defined]
+    trainer._tr_loss = torch.tensor(state["running_loss"], device=trainer.args.device)
+    trainer._globalstep_last_logged = state["last_logged"]
+    weights = checkpoint.read_reference(source)
+    if weights is not None:
+        trainer.reference.restore(weights)
