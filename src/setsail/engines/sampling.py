@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,20 +22,22 @@ def warp(logits: Tensor, sampling: Sampling, previous_ids: Tensor) -> Tensor:
     """
     if sampling.is_policy:
         return logits
-    from transformers import generation
+    from transformers.generation import logits_process as reshape
 
-    steps: list[object] = []
+    steps: list[Any] = []
     if sampling.repetition_penalty != 1.0:
-        steps.append(generation.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        steps.append(reshape.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature != 1.0:
-        steps.append(generation.TemperatureLogitsWarper(sampling.temperature))
+        steps.append(reshape.TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k > 0:
-        steps.append(generation.TopKLogitsWarper(sampling.top_k))
+        steps.append(reshape.TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1.0:
-        steps.append(generation.TopPLogitsWarper(sampling.top_p))
+        steps.append(reshape.TopPLogitsWarper(sampling.top_p))
     if sampling.min_p > 0.0:
-        steps.append(generation.MinPLogitsWarper(sampling.min_p))
-    return generation.LogitsProcessorList(steps)(previous_ids, logits)
+        steps.append(reshape.MinPLogitsWarper(sampling.min_p))
+    for step in steps:
+        logits = step(previous_ids, logits)
+    return logits
 
 
 def inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:

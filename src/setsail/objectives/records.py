@@ -68,7 +68,7 @@ class LogProbs:
 
     def select(self, index: Tensor) -> LogProbs:
         """The record of the pairs at ``index`` (a boolean mask or positions)."""
-        lengths = (None, None)
+        lengths: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.length_first is not None and self.length_second is not None:
             lengths = (self.length_first[index], self.length_second[index])
         return LogProbs(

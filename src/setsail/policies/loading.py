@@ -38,8 +38,10 @@ def load_causal_lm(source: str | Path, init_kwargs: Mapping[str, Any] | None = N
     kwargs["dtype"] = DTYPES.get(kwargs["dtype"], kwargs["dtype"])
     try:
         if (Path(source) / "adapter_config.json").is_file():
-            return _load_adapter(source, kwargs)
-        return AutoModelForCausalLM.from_pretrained(str(source), **kwargs)
+            adapted: PreTrainedModel = _load_adapter(source, kwargs)
+            return adapted
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(source), **kwargs)
+        return model
     except (OSError, ValueError) as error:
         raise ConfigError(_why_not_loaded(source, error)) from error
 
@@ -134,7 +136,7 @@ def disable_dropout(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010  # an attribute that only some modules have
 
 
 def eos_ids_of(model: nn.Module) -> tuple[int, ...]:

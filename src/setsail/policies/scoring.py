@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,9 @@ def positions(attention_mask: Tensor) -> Tensor:
 
 def forward_arguments(model: nn.Module) -> frozenset[str]:
     """Names of the arguments that the model's forward takes, seen through wrappers (DDP, PEFT)."""
-    inner = getattr(model, "module", model)
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    inner: Any = getattr(model, "module", model)
+    if hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
     # The class's own signature: mixed precision replaces the instance's forward by a wrapper.
     return frozenset(inspect.signature(type(inner).forward).parameters)
 

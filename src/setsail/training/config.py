@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -25,7 +25,7 @@ class SailConfig(TrainingArguments):
     (``dpr=0.2,ddp=0.1``).
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+    _VALID_DICT_FIELDS = [  # noqa: RUF012  # the base class's own name and form
         *TrainingArguments._VALID_DICT_FIELDS,
         "model_init_kwargs",
         "chat_template_kwargs",
@@ -115,7 +115,7 @@ class SailConfig(TrainingArguments):
     # Inherited, with a default that suits preference training.
     learning_rate: float = field(default=1e-6, metadata={"help": "Initial learning rate."})
     logging_steps: float = field(default=10, metadata={"help": "Optimizer steps between two logs."})
-    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Always False: rows are records."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Always False: rows are records."})
 
     def __post_init__(self) -> None:
         # Before the base class resolves and derives values: what the user said, to be written down.
@@ -124,7 +124,7 @@ class SailConfig(TrainingArguments):
             for item in fields(self)
             if item.init and (value := getattr(self, item.name)) != _default(item)
         }
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         self.remove_unused_columns = False
         for name in ("route_weights", "route_coefficients", "route_corrections", "addend_coefficients"):
             setattr(self, name, parse_numbers(name, getattr(self, name)))

@@ -30,7 +30,7 @@ class Meter:
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
         for part in gather([self.state()]):
-            for name, (total, count) in part.items():  # type: ignore[attr-defined]
+            for name, (total, count) in part.items():
                 sums[name] = sums.get(name, 0.0) + total
                 counts[name] = counts.get(name, 0.0) + count
         self._sums, self._counts = {}, {}

@@ -94,7 +94,8 @@ class RunDirectory:
             if not file.exists():
                 continue
             last = step - 1 if kind == "pairs" else step
-            kept, later = [], []
+            kept: list[str] = []
+            later: list[str] = []
             for line in file.read_text(encoding="utf-8").splitlines():
                 record = _parsed(line)
                 (kept if record is not None and record.get("step", 0) <= last else later).append(line)

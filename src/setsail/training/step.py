@@ -8,9 +8,9 @@ processes of 4 give the same gradient.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from setsail.training.pairs import MadePairs, PairMaker, Visit
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
 """Token log-probs of completions, one CPU tensor each."""
-Gather = Callable[[list[object]], list[object]]
+Gather = Callable[[list[Any]], list[Any]]
 """The concatenation of every process's list, the same on each."""
 
 
@@ -76,7 +76,7 @@ class StepMaker:
         gather: Gather,
         processes: int,
         on_made: Callable[[MadePairs], None],
-        seconds: Counter[str],
+        seconds: dict[str, float],
     ) -> None:
         self.maker, self.buffer = maker, buffer
         self.method: Method = maker.method
@@ -104,8 +104,8 @@ class StepMaker:
         draws = self._draws(flat)
         baselines = self._baselines(flat, reference, draws)
         extras = [self._extras(epoch, rows) for rows in micro_rows]
-        total = sum(int(str(count)) for count in self.gather([len(flat)]))
-        extra_total = sum(int(str(count)) for count in self.gather([sum(map(len, extras))]))
+        total = sum(count for count in self.gather([len(flat)]))
+        extra_total = sum(count for count in self.gather([sum(map(len, extras))]))
         batches, start = [], 0
         for rows, pairs, more in zip(micro_rows, micro_pairs, extras, strict=True):
             span = slice(start, start + len(pairs))
@@ -128,7 +128,7 @@ class StepMaker:
         started = time.perf_counter()
         prompts = [pair.prompt for pair in pairs for _ in range(2)]
         scored = self.score_reference(prompts, [side for pair in pairs for side in (pair.first, pair.second)])
-        self.seconds["scoring"] += time.perf_counter() - started
+        self.seconds["scoring"] = self.seconds.get("scoring", 0.0) + time.perf_counter() - started
         return list(zip(scored[0::2], scored[1::2], strict=True))
 
     def _draws(self, pairs: Sequence[Pair]) -> Tensor:
@@ -148,7 +148,7 @@ class StepMaker:
             index = [i for i, pair in enumerate(pairs) if pair.route == route.name]
             losses = self._plain_losses(route, [pairs[i] for i in index], [reference[i] for i in index], draws[index])
             mine = [(pairs[i].prompt.row_id, loss) for i, loss in zip(index, losses, strict=True)]
-            everyone = [tuple(item) for item in self.gather(list(mine))]  # type: ignore[call-overload]
+            everyone = self.gather(mine)
             by_row = _leave_one_out_by_row(everyone, self._undecided())
             for i in index:
                 baselines[i] = by_row[pairs[i].prompt.row_id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from setsail.core import CheckpointError, Completion, ConfigError, Row
-from setsail.data import eos_token_ids
+from setsail.data import TokenizedPreferences, eos_token_ids
 from setsail.engines import TransformersEngine
 from setsail.policies import collate, hold_reference, token_logps
 from setsail.training import checkpoint, state
@@ -35,6 +35,7 @@ from setsail.training.step import MicroBatch, StepMaker
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers.trainer_utils import TrainOutput
 
 
 class SailTrainer(Trainer):
@@ -66,6 +67,11 @@ class SailTrainer(Trainer):
 
     Source: arXiv 2406.15567 for SAIL; each method's own paper is in ``setsail methods NAME``.
     """
+
+    args: SailConfig
+    model: nn.Module
+    processing_class: PreTrainedTokenizerBase
+    train_dataset: TokenizedPreferences
 
     _tag_names: ClassVar[list[str]] = ["setsail", "preference-alignment"]
     # The loss is already divided by the number of pairs of the whole step.
@@ -105,8 +111,8 @@ class SailTrainer(Trainer):
             model=policy.model,
             args=config,
             data_collator=lambda batch: {"rows": batch},
-            train_dataset=rows.get("train_dataset"),  # type: ignore[arg-type]  # a sequence of records
-            eval_dataset=rows.get("eval_dataset"),  # type: ignore[arg-type]
+            train_dataset=rows.get("train_dataset"),
+            eval_dataset=rows.get("eval_dataset"),
             processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
@@ -126,12 +132,12 @@ class SailTrainer(Trainer):
             module.to(self.args.device)
 
     def _build_parts(self, config: SailConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.directory = RunDirectory(config.output_dir, writes=self.is_world_process_zero())
+        self.directory = RunDirectory(str(config.output_dir), writes=self.is_world_process_zero())
         self.meter = Meter()
         self.drift = Drift()
         self.alarms = Alarms(self.directory, config.on_alarm == "stop", self._save_state_now)
         self.step_rows: tuple[int, ...] = ()
-        self.step_seconds: Counter[str] = Counter()
+        self.step_seconds: dict[str, float] = {}
         self.pending_alarms: list[tuple[str, str, tuple[int, ...]]] = []
         self.feed: deque[list[Row]] = deque()
         self.engine = TransformersEngine(
@@ -172,7 +178,9 @@ class SailTrainer(Trainer):
 
     # Training.
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(  # type: ignore[override]  # the options we do not name pass through
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> TrainOutput:
         """Train; ``resume_from_checkpoint=True`` goes on from the newest complete checkpoint of ``output_dir``.
 
         A resumed run equals the uninterrupted one. If the run was ended before its first complete checkpoint, it
@@ -203,7 +211,7 @@ class SailTrainer(Trainer):
         if isinstance(given, str):
             checkpoint.check(Path(given))
             return Path(given)
-        return checkpoint.newest(Path(self.args.output_dir)) if given else None
+        return checkpoint.newest(Path(str(self.args.output_dir))) if given else None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
@@ -226,7 +234,7 @@ class SailTrainer(Trainer):
         """Forward and backward of one micro-batch, timed."""
         started = time.perf_counter()
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.step_seconds["update"] += time.perf_counter() - started
+        self.step_seconds["update"] = self.step_seconds.get("update", 0.0) + time.perf_counter() - started
         return loss
 
     def compute_loss(
@@ -278,7 +286,7 @@ class SailTrainer(Trainer):
         everyone = sorted(self.gather(records), key=lambda record: (record["epoch"], record["row_id"]))
         self.directory.append("pairs", everyone)
         for phase, seconds in made.seconds.items():
-            self.step_seconds[phase] += seconds
+            self.step_seconds[phase] = self.step_seconds.get(phase, 0.0) + seconds
         for route, missing in made.missing.items():
             seen = sum(1 for pairs in made.pairs.values() for pair in pairs if pair.route == route) + missing
             self.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * max(0, seen - missing))
@@ -302,10 +310,10 @@ class SailTrainer(Trainer):
         Raises:
             ConfigError: there is no eval_dataset.
         """
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if rows is None:
             raise ConfigError("there is nothing to evaluate on; pass eval_dataset to SailTrainer or to evaluate()")
-        if not hasattr(rows, "fingerprint") or isinstance(rows, (str, list)):
+        if not isinstance(rows, TokenizedPreferences):
             rows = build_rows(
                 rows, self.processing_class, self.args, needs_pairs=False, where="eval_dataset", model=self.model
             )
@@ -334,7 +342,7 @@ class SailTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only once it is complete; the previous one stays until then."""
-        directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        directory = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         keep, self.args.save_total_limit = self.args.save_total_limit, None
         if self.is_world_process_zero():
             checkpoint.discard(directory)
@@ -348,7 +356,7 @@ class SailTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 checkpoint.seal(directory, step=self.state.global_step, processes=self.args.world_size)
-                checkpoint.rotate(Path(self.args.output_dir), keep, self.state.best_model_checkpoint)
+                checkpoint.rotate(Path(str(self.args.output_dir)), keep, self.state.best_model_checkpoint)
         except (OSError, RuntimeError) as error:
             raise self._checkpoint_failed(directory, error) from error
         finally:
