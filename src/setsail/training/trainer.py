@@ -95,13 +95,14 @@ class SailTrainer(Trainer):
             raise ConfigError(f"args must be a SailConfig, got {type(config).__name__}; build one with SailConfig(...)")
         self.method = config.resolved_method()
         tokenizer = find_tokenizer(model, processing_class)
-        self.labeler = build_labeler(labeler, self.method, config)
         needs_pairs = self.method.needs_dataset_pairs
         rows = {
             name: build_rows(data, tokenizer, config, needs_pairs=needs_pairs, where=name, model=model)
             for name, data in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
             if data is not None
         }
+        # After the data, which is refused before any model (a reward model included) is loaded.
+        self.labeler = build_labeler(labeler, self.method, config)
         policy = build_policy(model, config, peft_config)
         given = build_policy(ref_model, config, None).model if isinstance(ref_model, str) else ref_model
         self.reference = hold_reference(
