@@ -2,8 +2,9 @@
 
 from setsail.policies.loading import (
     add_adapter,
+    base_of,
     disable_dropout,
-    eos_ids_of,
+    generation_config_of,
     is_peft,
     load_causal_lm,
     load_tokenizer,
@@ -19,10 +20,11 @@ __all__ = [
     "Reference",
     "ScoringBatch",
     "add_adapter",
+    "base_of",
     "collate",
     "disable_dropout",
-    "eos_ids_of",
     "forward_arguments",
+    "generation_config_of",
     "hold_reference",
     "is_peft",
     "load_causal_lm",

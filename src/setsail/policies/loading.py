@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from setsail.core import ConfigError
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -74,8 +75,33 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside the model at ``source``.
+def base_of(source: str | Path) -> str | None:
+    """The base model that an adapter directory names; None for anything else."""
+    file = Path(source) / "adapter_config.json"
+    if not file.is_file():
+        return None
+    base: str | None = json.loads(file.read_text()).get("base_model_name_or_path")
+    return base
+
+
+def generation_config_of(model: Any) -> GenerationConfig | None:
+    """The generation config of a model, or beside the model at a path or id; None where there is none.
+
+    Read before the model itself: the tokens that end an answer are needed to tokenize the data.
+    """
+    from transformers import GenerationConfig
+
+    if not isinstance(model, (str, Path)):
+        found: GenerationConfig | None = getattr(model, "generation_config", None)
+        return found
+    try:
+        return GenerationConfig.from_pretrained(base_of(model) or str(model))
+    except (OSError, ValueError):
+        return None
+
+
+def load_tokenizer(source: str | Path, otherwise: str | Path | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the model at ``source``, else the one at ``otherwise``.
 
     Raises:
         ConfigError: there is none.
@@ -85,6 +111,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:
+        if otherwise is not None:
+            return load_tokenizer(otherwise)
         raise ConfigError(
             f"no tokenizer can be loaded from {str(source)!r}: {_first_line(error)}; save one there with "
             "tokenizer.save_pretrained(...), or pass processing_class="
@@ -113,8 +141,8 @@ def is_peft(model: nn.Module) -> bool:
     return isinstance(model, PeftModel)
 
 
-def add_adapter(model: PreTrainedModel, config: PeftConfig) -> Any:
-    """``model`` with a fresh trainable adapter.
+def add_adapter(model: PreTrainedModel, config: PeftConfig, seed: int = 0) -> Any:
+    """``model`` with a fresh trainable adapter, whose first weights follow from ``seed`` alone.
 
     Raises:
         ConfigError: the model already carries one.
@@ -127,7 +155,9 @@ def add_adapter(model: PreTrainedModel, config: PeftConfig) -> Any:
             "on training its "
             "adapter, or merge it first with model.merge_and_unload()"
         )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -135,13 +165,8 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010  # an attribute that only some modules have
-
-
-def eos_ids_of(model: nn.Module) -> tuple[int, ...]:
-    """Every EOS id that the model's generation config declares."""
-    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if declared is None:
-        return ()
-    return tuple(declared) if isinstance(declared, (list, tuple)) else (int(declared),)
+            continue
+        # Many models keep the probability as a number and call the function: attention_dropout, dropout, layerdrop.
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

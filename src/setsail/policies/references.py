@@ -55,15 +55,28 @@ class FrozenCopy:
         self.module = _freeze(copy.deepcopy(policy) if reference is None else reference)
         self.description = "frozen copy of the starting policy" if reference is None else "the reference model given"
 
+    def counterparts(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Reference parameters with the policy's.
+
+        Raises:
+            ConfigError: the two are different models.
+        """
+        moving, own = dict(self.policy.named_parameters()), dict(self.module.named_parameters())
+        if {name: weight.shape for name, weight in own.items()} != {name: each.shape for name, each in moving.items()}:
+            raise ConfigError(
+                "the reference is to move toward the policy, but the reference model given has other parameters; "
+                "leave out ref_model (a copy of the policy is held then), or keep it fixed with sync_ref_model=False"
+            )
+        return [(weight, moving[name]) for name, weight in own.items()]
+
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
         yield self.module
 
     @torch.no_grad()
     def move(self, mixup: float) -> None:
-        moving = dict(self.policy.named_parameters())
-        for name, parameter in self.module.named_parameters():
-            parameter.lerp_(moving[name].detach().to(parameter), mixup)
+        for reference, trained in self.counterparts():
+            reference.lerp_(trained.detach().to(reference), mixup)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.module.named_parameters()}
@@ -84,8 +97,14 @@ class DisabledAdapter:
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with self.policy.disable_adapter():
-            yield self.policy
+        flags = {name: parameter.requires_grad for name, parameter in self.policy.named_parameters()}
+        try:
+            with self.policy.disable_adapter():
+                yield self.policy
+        finally:
+            # Switching the adapter on again makes all of it want gradient, also what the user had frozen.
+            for name, parameter in self.policy.named_parameters():
+                parameter.requires_grad_(flags[name])
 
     def move(self, mixup: float) -> None:
         raise ConfigError("the base model under an adapter cannot move; hold the reference as a frozen adapter instead")
@@ -137,7 +156,7 @@ class FrozenAdapter:
         parameters = dict(self.policy.named_parameters())
         pairs = {}
         for name, parameter in parameters.items():
-            if f".{REFERENCE_ADAPTER}" in name:
+            if REFERENCE_ADAPTER in name.split("."):
                 pairs[name] = (parameter, parameters[name.replace(f".{REFERENCE_ADAPTER}", f".{self.trained}")])
         return pairs
 
@@ -163,9 +182,21 @@ def hold_reference(policy: Any, *, fresh_adapter: bool, moves: bool, given: nn.M
         fresh_adapter: the policy carries an adapter that was just added, so the base model is the starting policy.
         moves: the reference will move during training.
         given: a reference model of the user's own.
+
+    Raises:
+        ConfigError: ``given`` is the policy itself, or cannot move as it should.
     """
     if given is not None:
-        return FrozenCopy(policy, given)
+        shared = {id(parameter) for parameter in policy.parameters()} & {id(each) for each in given.parameters()}
+        if shared:
+            raise ConfigError(
+                "ref_model shares its weights with the model, so it would be trained (or the model frozen) with it; "
+                "leave ref_model out to have a frozen copy held, or load it a second time"
+            )
+        held = FrozenCopy(policy, given)
+        if moves:
+            held.counterparts()
+        return held
     if not is_peft(policy):
         return FrozenCopy(policy)
     return FrozenAdapter(policy) if moves or not fresh_adapter else DisabledAdapter(policy)
