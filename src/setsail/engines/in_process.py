@@ -166,16 +166,19 @@ class _Decoding:
 
     def _draw(self, logits: Tensor, step: int) -> Tensor:
         """One token for each live row; finished rows that still sit in the cache draw tokens nobody reads."""
-        if not bool(torch.isfinite(logits.logsumexp(-1)).all()):
+        total = logits.logsumexp(-1)
+        if not bool(torch.isfinite(total).all()):
             raise EngineError(
                 f"the model gives logits that are not finite at completion token {step + 1}; its weights are broken "
                 "(did training diverge?) - resume from an earlier checkpoint or lower the learning rate"
             )
-        history = torch.cat([self.prompt_ids, self.tokens[self.rows, :step]], dim=1)
+        history = self.prompt_ids
+        if self.sampling.repetition_penalty != 1.0:
+            history = torch.cat([self.prompt_ids, self.tokens[self.rows, :step]], dim=1)
         token = inverse_cdf(warp(logits, self.sampling, history), self.uniform[self.rows, step])
         live = ~self.finished[self.rows]
         rows = self.rows[live]
-        chosen = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        chosen = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1) - total
         self.tokens[rows, step] = token[live]
         self.logp[rows] += chosen[live]
         self.length[rows] += 1
