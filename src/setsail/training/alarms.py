@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from setsail.core import TrainingError
 from setsail.training.run_directory import RunDirectory
@@ -25,40 +29,74 @@ AGREEMENT = {"float32": 1e-3, "other": 0.25}
 class Alarms:
     """Reports each alarm in the log, in alarms.jsonl and, if asked to, by stopping the run.
 
+    An alarm may sound in the middle of a step, where a checkpoint would hold half of it. So sounding only asks for the
+    stop; :meth:`settle` stops, between two steps. All processes sound the same alarms, so they stop together.
+
     Attributes:
         stops: whether an alarm stops the run (after its state was saved).
         save: saves the state; called before stopping.
+        raised: how often each alarm sounded.
     """
 
     directory: RunDirectory
     stops: bool
     save: Callable[[], None]
     raised: dict[str, int] = field(default_factory=dict)
+    _stop: str | None = None
 
     def sound(self, name: str, step: int, message: str, row_ids: Sequence[int] = ()) -> None:
-        """Report one alarm; the log shows each kind's first three, the file holds all.
-
-        Raises:
-            TrainingError: alarms stop the run.
-        """
+        """Report one alarm of optimizer step ``step``; the log shows each kind's first three, the file holds all."""
         self.raised[name] = self.raised.get(name, 0) + 1
         self.directory.append(
             "alarms", [{"step": step, "alarm": name, "message": message, "row_ids": list(row_ids)[:64]}]
         )
-        if self.stops:
-            self.save()
-            raise TrainingError(f"alarm {name} at step {step}: {message}; the state was saved (on_alarm=warn goes on)")
-        if self.raised[name] <= 3:
+        if self.stops and self._stop is None:
+            self._stop = f"alarm {name} at step {step}: {message}; the state was saved (on_alarm=warn goes on)"
+        if self.raised[name] <= 3 and self.directory.writes:
             more = " (further ones go to alarms.jsonl alone)" if self.raised[name] == 3 else ""
             logger.warning("alarm %s at step %d: %s%s", name, step, message, more)
 
+    def settle(self) -> None:
+        """Stop the run if an alarm asked for it. To be called between two steps.
 
-def disagreement(batch: MicroBatch, first: Sequence[Any], second: Sequence[Any], low_precision: bool) -> str | None:
-    """Say so if a completion's scored log-prob is not the one it was sampled with, at version gap 0.
+        Raises:
+            TrainingError: an alarm stops the run; its state was saved.
+        """
+        if self._stop is not None:
+            message, self._stop = self._stop, None
+            self.save()
+            raise TrainingError(message)
 
-    ``first`` and ``second`` hold the policy's token log-probs of each pair's completions.
+
+Fault = tuple[str, str, tuple[int, ...]]
+"""Name of an alarm, its message, and the rows it concerns."""
+
+
+def agreement(model: nn.Module, mixed_precision: str) -> float:
+    """Difference a token between a sampled and a scored log-prob that rounding can explain, in nats."""
+    low = mixed_precision != "no" or next(model.parameters()).dtype != torch.float32
+    return AGREEMENT["other" if low else "float32"]
+
+
+def faults(
+    batch: MicroBatch, first: Sequence[Tensor], second: Sequence[Tensor], loss: float, allowed: float | None
+) -> list[Fault]:
+    """What is wrong with a micro-batch.
+
+    Args:
+        batch: the micro-batch.
+        first, second: the policy's token log-probs of each pair's completions.
+        loss: the micro-batch's.
+        allowed: difference a token between a sampled and a scored log-prob; None = they are not compared.
     """
-    allowed = AGREEMENT["other" if low_precision else "float32"]
+    rows = tuple(pair.prompt.row_id for pair in batch.pairs)
+    found: list[Fault] = [] if math.isfinite(loss) else [("non_finite", f"the loss is {loss}", rows)]
+    message = None if allowed is None else _disagreement(batch, first, second, allowed)
+    return found if message is None else [*found, ("sampler_disagrees", message, rows)]
+
+
+def _disagreement(batch: MicroBatch, first: Sequence[Tensor], second: Sequence[Tensor], allowed: float) -> str | None:
+    """Say so if a completion's scored log-prob is not the one it was sampled with, at version gap 0."""
     for pair, *sides in zip(batch.pairs, first, second, strict=True):
         if pair.policy_version != batch.policy_version:
             continue
@@ -79,7 +117,6 @@ class Drift:
 
     def __init__(self) -> None:
         self.first_length: float | None = None
-        self.first_logps: tuple[float, float] | None = None
 
     def check(self, logs: Mapping[str, float]) -> list[tuple[str, str]]:
         """Alarms that the metrics of one log call for, as ``(name, message)``."""
@@ -107,8 +144,6 @@ class Drift:
             return None
         # Rewards are beta times the log-ratio to the reference, so rewards / beta is the change in log-prob.
         now = (logs["rewards/chosen"] / logs["beta"], logs["rewards/rejected"] / logs["beta"])
-        if self.first_logps is None:
-            self.first_logps = now
         if not (now[0] < -DISPLACEMENT and now[1] < -DISPLACEMENT):
             return None
         return (
@@ -120,9 +155,8 @@ class Drift:
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        return {"first_length": self.first_length, "first_logps": self.first_logps}
+        return {"first_length": self.first_length}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
         self.first_length = state["first_length"]
-        self.first_logps = None if state["first_logps"] is None else tuple(state["first_logps"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ class SailCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Restore what a checkpoint of ours holds, and remember what the reference says now."""
-        self.trainer.feed.clear()
+        self.trainer.forget()
         if self.trainer.resume_source is not None:
             restore(self.trainer, self.trainer.resume_source)
         self.probe = self._look()
@@ -33,22 +34,29 @@ class SailCallback(TrainerCallback):
         trainer = self.trainer
         pending = trainer.gather(trainer.pending_alarms)
         trainer.pending_alarms = []
-        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        # The step in progress: the Trainer counts it once it is done.
+        step = state.global_step + 1
         broken = [alarm for alarm in pending if alarm[0] == "non_finite"]
-        if gradients and not bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all()):
-            rows = tuple(row for _, _, alarm_rows in broken for row in alarm_rows) or trainer.step_rows
+        if broken or not self._gradients_are_finite():
+            rows = tuple(row for _, _, alarm_rows in broken for row in alarm_rows)
+            rows = rows or tuple(trainer.gather(list(trainer.step_rows)))
             what = broken[0][1] if broken else "the loss is finite, its gradient is not"
             for parameter in trainer.model.parameters():
                 parameter.grad = None
-            trainer.alarms.sound(
-                "non_finite",
-                state.global_step,
-                f"{what}; the update is skipped. Rows of the step: {list(rows)[:8]}{' ...' if len(rows) > 8 else ''}",
-                rows,
-            )
+            shown = f"{list(rows)[:8]}{' ...' if len(rows) > 8 else ''}"
+            message = f"{what}; the update is skipped. Rows of the step: {shown}"
+            trainer.alarms.sound("non_finite", step, message, rows)
         for name, message, rows in pending:
             if name != "non_finite":
-                trainer.alarms.sound(name, state.global_step, message, rows)
+                trainer.alarms.sound(name, step, message, rows)
+
+    def _gradients_are_finite(self) -> bool:
+        """Processes hold the same gradients here, so they decide alike."""
+        if getattr(self.trainer.accelerator, "scaler", None) is not None:
+            # float16 loss scaling probes for the largest scale by overflowing, and skips those updates itself.
+            return True
+        gradients = [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
+        return not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note where the step's time went; move the reference when its rule says so."""
@@ -58,20 +66,32 @@ class SailCallback(TrainerCallback):
         if rule.moves_after(state.global_step):
             self.trainer.reference.move(rule.mixup)
             self.probe = self._look()
+        self.trainer.alarms.settle()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def after_log(self, logs: Mapping[str, float]) -> None:
+        """Alarms that a log calls for, sounded once its line is written."""
+        trainer = self.trainer
+        step = trainer.state.global_step
+        for name, message in trainer.drift.check(logs):
+            trainer.alarms.sound(name, step, message)
+        self._check_reference(step)
+        if trainer.args.log_completions and trainer.directory.writes and trainer.last_record is not None:
+            print(_shown(trainer.last_record))
+        trainer.alarms.settle()
+
+    def _check_reference(self, step: int) -> None:
         """A reference that its rule has not moved must give the very same log-probs."""
-        if self.probe is None or "loss" not in (logs or {}):
+        if self.probe is None:
             return
         now = self._look()
-        if any(not torch.equal(before, after) for before, after in zip(self.probe, now, strict=True)):
+        changed = any(not torch.equal(before, after) for before, after in zip(self.probe, now, strict=True))
+        if any(self.trainer.gather([changed])):
             self.probe = now
             self.trainer.alarms.sound(
                 "reference_changed",
-                state.global_step,
-                "the reference gives other log-probs than at the start, though its rule has not moved it; "
-                "something writes to "
-                "its weights (shared parameters, a callback, an adapter left active?)",
+                step,
+                "the reference gives other log-probs than at the start, though its rule has not moved it; something "
+                "writes to its weights (shared parameters, a callback, an adapter left active?)",
             )
 
     def _look(self) -> list[torch.Tensor]:
@@ -81,3 +101,10 @@ class SailCallback(TrainerCallback):
         if not sides:
             sides = [Completion(token_ids=row.prompt.token_ids[-1:], text="")]
         return self.trainer.scorer.under_reference([row.prompt] * len(sides), sides)
+
+
+def _shown(record: Mapping[str, Any]) -> str:
+    """A drawn pair, for people to read."""
+    p = "labelled by the policy" if record["p"] is None else f"preferred with probability {record['p']:.2f}"
+    sides = [f"{name} ({p if name == 'chosen' else 'other'}): {record[name]}" for name in ("chosen", "rejected")]
+    return "\n".join([f"row {record['row_id']}, route {record['route']}: {record['prompt']}", *sides])

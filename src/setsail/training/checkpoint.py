@@ -48,8 +48,18 @@ def read_state(directory: Path, rank: int) -> dict[str, Any]:
             "processes; resume with "
             "as many as wrote it"
         )
-    state: dict[str, Any] = json.loads(file.read_text())
-    return state
+    return _read_json(file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(
+            f"checkpoint {str(file.parent)!r} is damaged: {file.name} cannot be read ({error}); resume from an earlier "
+            "checkpoint"
+        ) from error
+    return content
 
 
 def write_reference(directory: Path, weights: Mapping[str, Tensor]) -> None:
@@ -67,18 +77,24 @@ def read_reference(directory: Path) -> dict[str, Tensor] | None:
 
 
 def seal(directory: Path, **facts: Any) -> None:
-    """Declare a checkpoint complete: write the marker, last and on the disk itself."""
-    sizes = {
-        str(file.relative_to(directory)): file.stat().st_size
-        for file in sorted(directory.rglob("*"))
-        if file.is_file() and file.name != MARKER
-    }
+    """Declare a checkpoint complete: every file on the disk itself, then the marker."""
+    files = [file for file in sorted(directory.rglob("*")) if file.is_file() and file.name != MARKER]
+    for file in files:
+        _flush(file)
+    sizes = {str(file.relative_to(directory)): file.stat().st_size for file in files}
     temporary = directory / f".{MARKER}.part"
-    with temporary.open("w") as file:
-        json.dump({"files": sizes, **facts}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_text(json.dumps({"files": sizes, **facts}, indent=1))
+    _flush(temporary)
     os.replace(temporary, directory / MARKER)
+
+
+def _flush(file: Path) -> None:
+    """Wait until a file is on the disk: after a power cut the marker must not outlive what it vouches for."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check(directory: Path) -> dict[str, Any]:
@@ -95,7 +111,7 @@ def check(directory: Path) -> dict[str, Any]:
             "full, while it was "
             "written; resume from an earlier one, or give resume_from_checkpoint=True to take the newest complete one"
         )
-    marker: dict[str, Any] = json.loads((directory / MARKER).read_text())
+    marker = _read_json(directory / MARKER)
     for name, size in marker["files"].items():
         file = directory / name
         found = file.stat().st_size if file.exists() else None
@@ -104,7 +120,23 @@ def check(directory: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"checkpoint {str(directory)!r} is damaged: {name} {what}; resume from an earlier checkpoint"
             )
+        if file.suffix == ".safetensors":
+            _check_weights(file)
     return marker
+
+
+def _check_weights(file: Path) -> None:
+    """Read the header, which says where each tensor lies; the tensors themselves are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"checkpoint {str(file.parent)!r} is damaged: {file.name} cannot be read ({error}); resume from an earlier "
+            "checkpoint"
+        ) from error
 
 
 def newest(output_dir: Path) -> Path | None:
@@ -128,7 +160,7 @@ def rotate(output_dir: Path, keep: int | None, best: str | None) -> None:
     if not keep or keep <= 0:
         return
     complete = sorted((path for path in output_dir.glob("checkpoint-*") if (path / MARKER).exists()), key=_step)
-    for directory in complete[:-keep] if keep else []:
+    for directory in complete[:-keep]:
         if best is None or directory.resolve() != Path(best).resolve():
             discard(directory)
 

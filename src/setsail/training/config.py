@@ -118,11 +118,11 @@ class SailConfig(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Always False: rows are records."})
 
     def __post_init__(self) -> None:
-        # Before the base class resolves and derives values: what the user said, to be written down.
+        # Before the base class resolves and derives values: what the user said, to be written down; keys are not.
         self._given = {
             item.name: value
             for item in fields(self)
-            if item.init and (value := getattr(self, item.name)) != _default(item)
+            if item.init and not item.name.endswith("_token") and (value := getattr(self, item.name)) != _default(item)
         }
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.remove_unused_columns = False

@@ -12,6 +12,7 @@ from torch import Tensor
 from setsail.core import Candidates, Completion, Engine, Labeler, Prompt, Row, Sampling
 from setsail.methods import Method
 from setsail.objectives import LogProbs, k1, k3
+from setsail.training.loss import right
 from setsail.training.meter import Meter
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
@@ -72,8 +73,7 @@ class Evaluator:
         meter.add("rewards/chosen", reward[::2])
         meter.add("rewards/rejected", reward[1::2])
         meter.add("rewards/margins", margin)
-        # An undecided margin is half right: an untrained policy scores 0.5, not 0.
-        meter.add("rewards/accuracies", (margin > 0).double() + 0.5 * (margin == 0).double())
+        meter.add("rewards/accuracies", right(margin))
 
     def _answers(self, rows: Sequence[Row], policy_version: int, meter: Meter) -> None:
         if not rows:

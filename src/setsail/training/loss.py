@@ -136,9 +136,10 @@ def _measure(
     sign = torch.where(p >= 0.5, 1.0, -1.0)
     meter.add(f"{prefix}/margin", sign * margin)
     if not self_labelled:
+        # A tie has no right answer and no chosen side.
         decided = p != 0.5
-        meter.add(f"{prefix}/accuracy", ((sign * margin)[decided] > 0).double())
-        _measure_like_dpo(method, logps, sign > 0, meter)
+        meter.add(f"{prefix}/accuracy", right((sign * margin)[decided]))
+        _measure_like_dpo(method, logps.select(decided.to(index.device)), sign[decided] > 0, meter)
     sides = [side for pair in pairs for side in (pair.first, pair.second)]
     meter.add(f"{prefix}/length", [float(side.length) for side in sides])
     meter.add(f"{prefix}/truncated", [float(not side.finished) for side in sides])
@@ -147,6 +148,11 @@ def _measure(
         _measure_kl(prefix, index, scored, batch, meter)
         meter.add("completions/mean_length", [float(side.length) for side in sides])
         meter.add("completions/clipped_ratio", [float(not side.finished) for side in sides])
+
+
+def right(margin: Tensor) -> Tensor:
+    """1 where a signed margin agrees with the label, 0 where not, 1/2 at 0: an untrained policy scores a half."""
+    return (margin > 0).double() + 0.5 * (margin == 0).double()
 
 
 def _measure_like_dpo(method: Method, logps: LogProbs, first_chosen: Tensor, meter: Meter) -> None:
@@ -164,7 +170,7 @@ def _measure_like_dpo(method: Method, logps: LogProbs, first_chosen: Tensor, met
     meter.add("rewards/chosen", reward_chosen)
     meter.add("rewards/rejected", reward_rejected)
     meter.add("rewards/margins", reward_chosen - reward_rejected)
-    meter.add("rewards/accuracies", (reward_chosen > reward_rejected).double())
+    meter.add("rewards/accuracies", right(reward_chosen - reward_rejected))
     meter.add("logps/chosen", torch.where(chosen, logps.policy_first, logps.policy_second))
     meter.add("logps/rejected", torch.where(chosen, logps.policy_second, logps.policy_first))
 

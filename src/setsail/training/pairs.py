@@ -21,11 +21,13 @@ class MadePairs:
 
     Attributes:
         pairs: pairs of each visit; empty where the preference is missing or nothing could be compared.
-        missing: visits whose preference could not be obtained, by route name.
+        labelled: visits that a labeler was asked about, by route name.
+        missing: those of them whose preference could not be obtained, wholly or in part.
         seconds: wall-clock of generation and of labelling.
     """
 
     pairs: dict[Visit, tuple[Pair, ...]] = field(default_factory=dict)
+    labelled: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"generation": 0.0, "labelling": 0.0})
 
@@ -95,6 +97,7 @@ class PairMaker:
             made.pairs[epoch, group.prompt.row_id] = kept
             unscored = judgement.scores is not None and None in judgement.scores
             missing = len(kept) < len(pairs) or (not pairs and unscored)
+            made.labelled[route.name] = made.labelled.get(route.name, 0) + 1
             made.missing[route.name] = made.missing.get(route.name, 0) + int(missing)
 
 

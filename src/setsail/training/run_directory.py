@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from setsail.core import ConfigError, Pair
+from setsail.core import ConfigError, Pair, TrainingError
 
 LINES = ("metrics", "pairs", "alarms")
 
@@ -66,20 +66,31 @@ class RunDirectory:
         os.replace(temporary, self.path / name)
 
     def append(self, kind: str, records: Iterable[Mapping[str, Any]]) -> None:
-        """Append records to ``kind``.jsonl."""
+        """Append records to ``kind``.jsonl.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
         if not self.writes:
             return
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        if text:
+        if not text:
+            return
+        try:
             with (self.path / f"{kind}.jsonl").open("a", encoding="utf-8") as file:
                 file.write(text)
+        except OSError as error:
+            raise TrainingError(
+                f"{kind}.jsonl cannot be written in {str(self.path)!r}: {error}; free some space (or repair the "
+                "directory) and go on with resume_from_checkpoint=True"
+            ) from error
 
     def read(self, kind: str) -> list[dict[str, Any]]:
         """The records of ``kind``.jsonl; a last line that a kill cut short is left out."""
         file = self.path / f"{kind}.jsonl"
         if not file.exists():
             return []
-        return [record for line in file.read_text(encoding="utf-8").splitlines() if (record := _parsed(line))]
+        return [record for line in _lines(file) if (record := _parsed(line))]
 
     def rewind(self, step: int) -> None:
         """Keep what was written up to the checkpoint at ``step``; move what came later to superseded/.
@@ -96,7 +107,7 @@ class RunDirectory:
             last = step - 1 if kind == "pairs" else step
             kept: list[str] = []
             later: list[str] = []
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in _lines(file):
                 record = _parsed(line)
                 (kept if record is not None and record.get("step", 0) <= last else later).append(line)
             if later:
@@ -104,6 +115,12 @@ class RunDirectory:
                 with (self.path / "superseded" / f"{kind}.jsonl").open("a", encoding="utf-8") as old:
                     old.write("".join(line + "\n" for line in later))
                 self.replace(f"{kind}.jsonl", "".join(line + "\n" for line in kept))
+
+
+def _lines(file: Path) -> list[str]:
+    # Not splitlines: a drawn answer may hold a line separator (U+2028, U+0085), which JSON does not escape.
+    # A kill can cut the last character in two; its line is not a record then, and is treated as one that is cut.
+    return [line for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if line]
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -11,8 +11,12 @@ from setsail.data import RowTokenizer, TokenizedPreferences, eos_token_ids, load
 from setsail.labelers import MissingGuard, resolve
 from setsail.methods import Method
 from setsail.policies import (
+    Reference,
     add_adapter,
+    base_of,
     disable_dropout,
+    generation_config_of,
+    hold_reference,
     is_peft,
     load_causal_lm,
     load_tokenizer,
@@ -51,7 +55,7 @@ def find_tokenizer(model: Any, given: Any) -> PreTrainedTokenizerBase:
     source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
     if not source:
         raise ConfigError("the model given does not say where its tokenizer is; pass processing_class=")
-    return prepare_tokenizer(load_tokenizer(source))
+    return prepare_tokenizer(load_tokenizer(source, otherwise=base_of(source)))
 
 
 def build_policy(model: Any, config: SailConfig, peft_config: PeftConfig | None) -> PolicySetup:
@@ -63,7 +67,7 @@ def build_policy(model: Any, config: SailConfig, peft_config: PeftConfig | None)
     elif config.model_init_kwargs:
         raise ConfigError("model_init_kwargs is for a model given by name; this model is already loaded")
     if peft_config is not None:
-        model = add_adapter(model, peft_config)
+        model = add_adapter(model, peft_config, seed=config.seed)
     if config.disable_dropout:
         disable_dropout(model)
     if is_peft(model) and config.gradient_checkpointing:
@@ -72,11 +76,30 @@ def build_policy(model: Any, config: SailConfig, peft_config: PeftConfig | None)
     return PolicySetup(model, fresh_adapter=peft_config is not None)
 
 
+def build_reference(policy: PolicySetup, given: Any, method: Method, config: SailConfig) -> Reference:
+    """The reference of ``policy``; ``given`` is the user's own, by name or as a model."""
+    if isinstance(given, str):
+        given = build_policy(given, config, None).model
+    return hold_reference(policy.model, fresh_adapter=policy.fresh_adapter, moves=method.reference.moves, given=given)
+
+
 def _refuse_frozen(model: Any) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(
             "no parameter of the model is trainable; load its adapter with is_trainable=True, or pass a peft_config"
         )
+
+
+def build_data(
+    train: Any, held_out: Any, tokenizer: PreTrainedTokenizerBase, config: SailConfig, method: Method, model: Any
+) -> tuple[TokenizedPreferences | None, TokenizedPreferences | None]:
+    """Training and held-out rows. Held-out prompts alone are enough to evaluate drawn answers on."""
+    given = (("train_dataset", train, method.needs_dataset_pairs), ("eval_dataset", held_out, False))
+    rows = [
+        None if data is None else build_rows(data, tokenizer, config, needs_pairs=needs_pairs, where=name, model=model)
+        for name, data, needs_pairs in given
+    ]
+    return rows[0], rows[1]
 
 
 def build_rows(
@@ -94,7 +117,7 @@ def build_rows(
     preferences = load_preferences(source, needs_pairs=needs_pairs, where=where)
     kwargs = config.chat_template_kwargs
     assert not isinstance(kwargs, str)
-    generation_config = getattr(model, "generation_config", None)
+    generation_config = generation_config_of(model)
     rows = RowTokenizer(
         tokenizer,
         max_prompt_length=config.max_prompt_length,

@@ -25,6 +25,7 @@ def collect(trainer: SailTrainer) -> dict[str, Any]:
         # The Trainer's own running loss since the last log, so that a resumed log line equals the uninterrupted one.
         "running_loss": float(getattr(trainer, "_tr_loss", 0.0)),
         "last_logged": getattr(trainer, "_globalstep_last_logged", 0),
+        "total_loss": float(getattr(trainer, "_total_loss_scalar", 0.0)),
     }
 
 
@@ -38,11 +39,12 @@ def restore(trainer: SailTrainer, source: Path) -> None:
     trainer.buffer.load(state["buffer"], rows)
     trainer.meter.load(state["meter"])
     trainer.drift.load(state["drift"])
-    trainer.alarms.raised.update(state["raised"])
+    trainer.alarms.raised = dict(state["raised"])
     if state["labeler"] is not None and trainer.labeler is not None:
         trainer.labeler.load_state_dict(state["labeler"])  # type: ignore[attr-defined]
     trainer._tr_loss = torch.tensor(state["running_loss"], device=trainer.args.device)
     trainer._globalstep_last_logged = state["last_logged"]
+    trainer._total_loss_scalar = state["total_loss"]
     weights = checkpoint.read_reference(source)
     if weights is not None:
         trainer.reference.restore(weights)

@@ -19,6 +19,7 @@ from setsail.core import Completion, Pair, Prompt, Row, uniforms
 from setsail.methods import Method, Route, route_loss
 from setsail.objectives import LogProbs, leave_one_out
 from setsail.training.buffer import PairBuffer
+from setsail.training.feed import MicroRows
 from setsail.training.pairs import MadePairs, PairMaker, Visit
 
 Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
@@ -93,21 +94,21 @@ class StepMaker:
         # Also with nothing made: processes gather here, and must do so together.
         self.on_made(made)
 
-    def prepare(self, epoch: int, micro_rows: Sequence[Sequence[Row]], policy_version: int) -> list[MicroBatch]:
+    def prepare(self, epoch: int, micro_rows: Sequence[MicroRows], policy_version: int) -> list[MicroBatch]:
         """The micro-batches of one step over ``micro_rows``."""
-        self.ahead(epoch, [row for rows in micro_rows for row in rows], policy_version)
-        visits: set[Visit] = {(epoch, row.prompt.row_id) for rows in micro_rows for row in rows}
+        self.ahead(epoch, [row for micro in micro_rows for row in micro.rows], policy_version)
+        visits: set[Visit] = {(epoch, row.prompt.row_id) for micro in micro_rows for row in micro.rows}
         taken = {visit: self.buffer.take(visit, policy_version) for visit in visits}
-        micro_pairs = [[pair for row in rows for pair in taken[epoch, row.prompt.row_id]] for rows in micro_rows]
+        micro_pairs = [[pair for row in micro.rows for pair in taken[epoch, row.prompt.row_id]] for micro in micro_rows]
         flat = [pair for pairs in micro_pairs for pair in pairs]
         reference = self._reference(flat)
         draws = self._draws(flat)
         baselines = self._baselines(flat, reference, draws)
-        extras = [self._extras(epoch, rows) for rows in micro_rows]
+        extras = [self._extras(epoch, micro.rows) for micro in micro_rows]
         total = sum(count for count in self.gather([len(flat)]))
         extra_total = sum(count for count in self.gather([sum(map(len, extras))]))
         batches, start = [], 0
-        for rows, pairs, more in zip(micro_rows, micro_pairs, extras, strict=True):
+        for micro, pairs, more in zip(micro_rows, micro_pairs, extras, strict=True):
             span = slice(start, start + len(pairs))
             start += len(pairs)
             batch = MicroBatch(
@@ -120,7 +121,7 @@ class StepMaker:
                 extra_weight=self.processes / max(extra_total, 1),
                 policy_version=policy_version,
             )
-            batches.append(batch if pairs else _stand_in(batch, rows[0]))
+            batches.append(batch if pairs else _stand_in(batch, micro.spare))
         return batches
 
     def _reference(self, pairs: Sequence[Pair]) -> list[tuple[Tensor, Tensor]]:
@@ -178,7 +179,7 @@ class StepMaker:
 
     def _extras(self, epoch: int, rows: Sequence[Row]) -> list[Extra]:
         """One completion of the reference for each row, where an addend asks for it."""
-        if not any(addend.coefficient for addend in self.method.addends):
+        if not rows or not any(addend.coefficient for addend in self.method.addends):
             return []
         completions = self.draw_reference(rows, epoch)
         scored = self.score_reference([row.prompt for row in rows], completions)

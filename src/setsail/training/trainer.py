@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,24 +14,29 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from setsail.core import CheckpointError, Completion, ConfigError, Row
-from setsail.data import TokenizedPreferences, eos_token_ids
-from setsail.engines import TransformersEngine
-from setsail.policies import collate, hold_reference, token_logps
-from setsail.training import checkpoint, state
-from setsail.training.alarms import Alarms, Drift, disagreement
+from setsail.core import ConfigError, Row
+from setsail.data import TokenizedPreferences
+from setsail.policies import collate, token_logps
+from setsail.training.alarms import Alarms, Drift, Fault, agreement, faults
 from setsail.training.buffer import PairBuffer
 from setsail.training.callbacks import SailCallback
 from setsail.training.config import SailConfig
-from setsail.training.description import describe_run
-from setsail.training.evaluation import Evaluator
+from setsail.training.feed import Feed
 from setsail.training.loss import assemble, micro_loss, rows_of
 from setsail.training.meter import Meter
-from setsail.training.pairs import MadePairs, PairMaker
-from setsail.training.run_directory import RunDirectory, pair_record
-from setsail.training.scorer import Scorer
-from setsail.training.setup import build_labeler, build_policy, build_rows, find_tokenizer
-from setsail.training.step import MicroBatch, StepMaker
+from setsail.training.parts import build_engine, build_evaluator, build_scorer, build_steps
+from setsail.training.resuming import take_directory
+from setsail.training.run_directory import RunDirectory
+from setsail.training.saving import save
+from setsail.training.setup import (
+    build_data,
+    build_labeler,
+    build_policy,
+    build_reference,
+    build_rows,
+    find_tokenizer,
+)
+from setsail.training.step import MicroBatch
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -95,92 +101,67 @@ class SailTrainer(Trainer):
             raise ConfigError(f"args must be a SailConfig, got {type(config).__name__}; build one with SailConfig(...)")
         self.method = config.resolved_method()
         tokenizer = find_tokenizer(model, processing_class)
-        needs_pairs = self.method.needs_dataset_pairs
-        rows = {
-            name: build_rows(data, tokenizer, config, needs_pairs=needs_pairs, where=name, model=model)
-            for name, data in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset))
-            if data is not None
-        }
+        data = build_data(train_dataset, eval_dataset, tokenizer, config, self.method, model)
         # After the data, which is refused before any model (a reward model included) is loaded.
         self.labeler = build_labeler(labeler, self.method, config)
         policy = build_policy(model, config, peft_config)
-        given = build_policy(ref_model, config, None).model if isinstance(ref_model, str) else ref_model
-        self.reference = hold_reference(
-            policy.model, fresh_adapter=policy.fresh_adapter, moves=self.method.reference.moves, given=given
-        )
+        self.reference = build_reference(policy, ref_model, self.method, config)
         super().__init__(
             model=policy.model,
             args=config,
-            data_collator=lambda batch: {"rows": batch},
-            train_dataset=rows.get("train_dataset"),
-            eval_dataset=rows.get("eval_dataset"),
+            data_collator=as_rows,
+            train_dataset=data[0],
+            eval_dataset=data[1],
             processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
         )
         # Older releases ask this instead of loss_is_scaled_for_ga.
         self.model_accepts_loss_kwargs = True
+        self.started = False
         self.resume_source: Path | None = None
+        self.saved_step: int | None = None
         self.command_settings: dict[str, Any] = {}
         self.parameter_count = sum(parameter.numel() for parameter in self.model.parameters())
-        self._place_reference()
         self._build_parts(config, tokenizer)
-        self.add_callback(SailCallback(self))
-
-    def _place_reference(self) -> None:
-        module = getattr(self.reference, "module", None)
-        if isinstance(module, nn.Module):
-            module.to(self.args.device)
+        self.events = SailCallback(self)
+        self.add_callback(self.events)
 
     def _build_parts(self, config: SailConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        module = getattr(self.reference, "module", None)
+        if isinstance(module, nn.Module):
+            module.to(config.device)
         self.directory = RunDirectory(str(config.output_dir), writes=self.is_world_process_zero())
-        self.meter = Meter()
-        self.drift = Drift()
+        self.meter, self.drift = Meter(), Drift()
         self.alarms = Alarms(self.directory, config.on_alarm == "stop", self._save_state_now)
         self.step_rows: tuple[int, ...] = ()
         self.step_seconds: dict[str, float] = {}
-        self.pending_alarms: list[tuple[str, str, tuple[int, ...]]] = []
-        self.feed: deque[list[Row]] = deque()
-        self.engine = TransformersEngine(
-            self.model,
-            tokenizer,
-            eos_token_ids(tokenizer, getattr(self.model, "generation_config", None)),
-            batch_size=config.generation_batch_size,
-            context=self.accelerator.autocast,
-        )
-        rows = max(config.per_device_eval_batch_size, 2 * config.per_device_train_batch_size)
-        self.scorer = Scorer(
-            model=self.model,
-            reference=self.reference,
-            engine=self.engine,
-            context=self.accelerator.autocast,
-            device=config.device,
-            batch_size=rows,
-        )
-        maker = PairMaker(
-            self.method,
-            self.engine,
-            self.labeler,
-            sampling=config.sampling,
-            n=config.num_generations,
-            seed=config.seed,
-        )
+        self.pending_alarms: list[Fault] = []
+        self.last_record: dict[str, Any] | None = None
         self.buffer = PairBuffer(self.method.staleness)
-        self.steps = StepMaker(
-            maker,
-            self.buffer,
-            score_reference=self.scorer.under_reference,
-            draw_reference=self._draw_reference,
-            gather=self.gather,
-            processes=self.args.world_size,
-            on_made=self._record_pairs,
-            seconds=self.step_seconds,
+        self.feed = Feed(
+            process=config.process_index,
+            processes=config.world_size,
+            rows=0 if self.train_dataset is None else len(self.train_dataset),
+            batch_size=config.per_device_train_batch_size,
         )
+        self.engine = build_engine(self, config, tokenizer)
+        self.scorer = build_scorer(self, config)
+        self.steps = build_steps(self, config, self.buffer)
+
+    def forget(self) -> None:
+        """Drop everything that belongs to an earlier call of :meth:`train`."""
+        self.feed.clear()
+        self.buffer.load([], {})
+        self.meter.load({})
+        self.drift = Drift()
+        self.step_seconds.clear()
+        self.pending_alarms = []
 
     # Training.
 
     def train(  # type: ignore[override]  # the options we do not name pass through
-        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+        self, resume_from_checkpoint: str | os.PathLike[str] | bool | None = None, **kwargs: Any
     ) -> TrainOutput:
         """Train; ``resume_from_checkpoint=True`` goes on from the newest complete checkpoint of ``output_dir``.
 
@@ -188,46 +169,39 @@ class SailTrainer(Trainer):
         starts again from its first step.
 
         Raises:
-            ConfigError: ``output_dir`` holds another run, or there is no training data.
+            ConfigError: ``output_dir`` holds another run, the run to be resumed is not this one, or there is no
+                training data.
             CheckpointError: the checkpoint named is incomplete or damaged.
         """
         if self.train_dataset is None:
             raise ConfigError("there is no train_dataset; pass one to SailTrainer")
-        resuming = bool(resume_from_checkpoint)
-        self.directory.claim(resuming=resuming)
-        source = self._checkpoint_to_resume(resume_from_checkpoint)
-        if resuming:
-            self.directory.rewind(checkpoint.check(source)["step"] if source else 0)
-        describe_run(self, resumed_from=source.name if source else None)
-        self.resume_source = source
+        source = take_directory(self, resume_from_checkpoint)
+        self.resume_source, self.started = source, True
         try:
             result = super().train(resume_from_checkpoint=str(source) if source else None, **kwargs)
         except BaseException as error:
-            self.directory.describe(status="stopped", error=f"{type(error).__name__}: {error}")
+            # The directory may be what failed (a full disk): the first error is the one to report.
+            with suppress(OSError):
+                self.directory.describe(status="stopped", error=f"{type(error).__name__}: {error}")
             raise
         self.directory.describe(status="finished", step=self.state.global_step, ended=time.time())
-        return result
-
-    def _checkpoint_to_resume(self, given: str | bool | None) -> Path | None:
-        if isinstance(given, str):
-            checkpoint.check(Path(given))
-            return Path(given)
-        return checkpoint.newest(Path(str(self.args.output_dir))) if given else None
+        return result._replace(training_loss=result.metrics["train_loss"])
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, MicroBatch]], Tensor]:
         """The micro-batches of one step: rows read, completions drawn, labelled and scored by the reference."""
-        epoch, version = int(self.state.epoch or 0), self.state.global_step
-        window = self.method.staleness + 1
-        if not self.feed:
+        done, version = float(self.state.epoch or 0.0), self.state.global_step
+        epoch, window = int(done), self.method.staleness + 1
+        if not len(self.feed):
             batches = (window - version % window) * self.args.gradient_accumulation_steps
-            self.feed.extend(list(batch["rows"]) for batch in islice(epoch_iterator, batches))
-            self.steps.ahead(epoch, [row for rows in self.feed for row in rows], version)
-        micro_rows = [self.feed.popleft() for _ in range(min(num_batches, len(self.feed)))]
+            loader: Any = self.callback_handler.train_dataloader
+            passed = round((done - epoch) * len(loader))
+            self.steps.ahead(epoch, self.feed.read(epoch_iterator, batches, passed), version)
+        micro_rows = self.feed.take(num_batches)
         if not micro_rows:
             return [], torch.ones(())
-        self.step_rows = tuple(row.prompt.row_id for rows in micro_rows for row in rows)
+        self.step_rows = tuple(row.prompt.row_id for micro in micro_rows for row in micro.rows)
         micro = self.steps.prepare(epoch, micro_rows, version)
         return [{"micro_batch": batch} for batch in micro], torch.ones(())
 
@@ -248,20 +222,10 @@ class SailTrainer(Trainer):
         tensors = collate(prompts, completions, pad_id=pad_id, device=self.args.device)
         scored = assemble(batch, token_logps(model, tensors))
         loss = micro_loss(self.method, batch, scored, self.meter)
-        self._watch(batch, scored.first, scored.second, loss)
+        # With dropout, training scores another policy than the one that was sampled.
+        allowed = agreement(self.model, self.accelerator.mixed_precision) if self.args.disable_dropout else None
+        self.pending_alarms += faults(batch, scored.first, scored.second, float(loss.detach()), allowed)
         return (loss, {"scored": scored}) if return_outputs else loss
-
-    def _watch(self, batch: MicroBatch, first: Sequence[Tensor], second: Sequence[Tensor], loss: Tensor) -> None:
-        rows = tuple(pair.prompt.row_id for pair in batch.pairs)
-        if not bool(torch.isfinite(loss)):
-            self.pending_alarms.append(("non_finite", f"the loss is {float(loss)}", rows))
-        if self.args.disable_dropout and self.model.training:
-            low = self.accelerator.mixed_precision != "no" or next(self.model.parameters()).dtype != torch.float32
-            message = disagreement(batch, first, second, low)
-            if message:
-                self.pending_alarms.append(("sampler_disagrees", message, rows))
-
-    # What the parts call back.
 
     def gather(self, items: list[Any]) -> list[Any]:
         """Every process's items, concatenated; the same list on each."""
@@ -271,37 +235,21 @@ class SailTrainer(Trainer):
 
         return list(gather_object(items))
 
-    def _draw_reference(self, rows: Sequence[Row], epoch: int) -> list[Completion]:
-        limit, seed = self.args.max_completion_length, self.args.seed
-        return self.scorer.draw_from_reference(rows, epoch, limit=limit, seed=seed)
-
-    def _record_pairs(self, made: MadePairs) -> None:
-        """Write drawn or labelled pairs to the run directory at once: what was paid for is not lost."""
-        step = self.state.global_step
-        records = [
-            pair_record(pair, step)
-            for pairs in made.pairs.values()
-            for pair in pairs
-            if pair.policy_version is not None or pair.labeler not in ("dataset", "policy")
-        ]
-        everyone = sorted(self.gather(records), key=lambda record: (record["epoch"], record["row_id"]))
-        self.directory.append("pairs", everyone)
-        for phase, seconds in made.seconds.items():
-            self.step_seconds[phase] = self.step_seconds.get(phase, 0.0) + seconds
-        for route, missing in made.missing.items():
-            seen = sum(1 for pairs in made.pairs.values() for pair in pairs if pair.route == route) + missing
-            self.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * max(0, seen - missing))
-
     # Logs, evaluation, checkpoints.
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was measured since the last log, write metrics.jsonl, and pass on to the trackers."""
-        if "loss" in logs:
+        regular = "loss" in logs
+        if regular:
             logs = {**logs, **self.meter.pop(self.gather), "beta": self.method.beta}
-            for name, message in self.drift.check(logs):
-                self.alarms.sound(name, self.state.global_step, message)
+        if "train_loss" in logs:
+            # The Trainer divides the sum over the whole run by the steps of this call.
+            here = self.state.global_step - self._initial_global_step
+            logs["train_loss"] *= max(here, 0.001) / max(self.state.global_step, 0.001)
         super().log(logs, start_time)
         self.directory.append("metrics", [{"step": self.state.global_step, **logs}])
+        if regular:
+            self.events.after_log(logs)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -319,65 +267,34 @@ class SailTrainer(Trainer):
                 rows, self.processing_class, self.args, needs_pairs=False, where="eval_dataset", model=self.model
             )
         started = time.perf_counter()
-        found = self._evaluator().run(rows, self.state.global_step)
+        found = build_evaluator(self, self.args).run(rows, self.state.global_step)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.perf_counter() - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _evaluator(self) -> Evaluator:
-        return Evaluator(
-            method=self.method,
-            engine=self.engine,
-            labeler=self.labeler,
-            sampling=self.args.sampling,
-            seed=self.args.seed,
-            generations=self.args.eval_generations,
-            score_policy=self.scorer.under_policy,
-            score_reference=self.scorer.under_reference,
-            gather=self.gather,
-            process=self.args.process_index,
-            processes=self.args.world_size,
-        )
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint that counts only once it is complete; the previous one stays until then."""
-        directory = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        keep, self.args.save_total_limit = self.args.save_total_limit, None
-        if self.is_world_process_zero():
-            checkpoint.discard(directory)
-        self.accelerator.wait_for_everyone()
-        try:
-            super()._save_checkpoint(model, trial)
-            directory.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_state(directory, self.args.process_index, state.collect(self))
-            if self.is_world_process_zero() and self.method.reference.moves:
-                checkpoint.write_reference(directory, self.reference.weights())
-            self.accelerator.wait_for_everyone()
-            if self.is_world_process_zero():
-                checkpoint.seal(directory, step=self.state.global_step, processes=self.args.world_size)
-                checkpoint.rotate(Path(str(self.args.output_dir)), keep, self.state.best_model_checkpoint)
-        except (OSError, RuntimeError) as error:
-            raise self._checkpoint_failed(directory, error) from error
-        finally:
-            self.args.save_total_limit = keep
-
-    def _checkpoint_failed(self, directory: Path, error: Exception) -> CheckpointError:
-        checkpoint.discard(directory)
-        previous = checkpoint.newest(directory.parent)
-        stays = f"the previous one, {previous.name}, is valid" if previous else "there is no earlier one"
-        return CheckpointError(
-            f"{directory.name} could not be written to {str(directory.parent)!r}: {error}; {stays}. Free "
-            "some space (or lower "
-            "save_total_limit) and go on with resume_from_checkpoint=True"
-        )
+        save(self, partial(super()._save_checkpoint, model, trial))
 
     def _save_state_now(self) -> None:
-        self._save_checkpoint(self.model, None)
+        if self.saved_step != self.state.global_step:
+            self._save_checkpoint(self.model, None)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Weights, configuration and tokenizer; no pickle of the arguments, which could hold a token of the hub."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Arithmetic of one micro-batch's update: 6 x trainable-path parameters x tokens."""
         prompts, completions = rows_of(inputs["micro_batch"])
         tokens = sum(map(len, prompts)) + sum(map(len, completions))
         return 6 * tokens * self.parameter_count
+
+
+def as_rows(batch: list[Row]) -> dict[str, list[Row]]:
+    """The collator: rows stay records until their pairs are made."""
+    return {"rows": batch}

@@ -1,0 +1,112 @@
+"""The parts of a trainer, built from its config: engine, scorer, step maker, evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from setsail.core import Completion, Row
+from setsail.data import eos_token_ids
+from setsail.engines import TransformersEngine
+from setsail.training.buffer import PairBuffer
+from setsail.training.evaluation import Evaluator
+from setsail.training.pairs import MadePairs, PairMaker
+from setsail.training.run_directory import pair_record
+from setsail.training.scorer import Scorer
+from setsail.training.step import StepMaker
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from setsail.training.config import SailConfig
+    from setsail.training.trainer import SailTrainer
+
+
+def build_engine(trainer: SailTrainer, config: SailConfig, tokenizer: PreTrainedTokenizerBase) -> TransformersEngine:
+    """What draws answers from the policy."""
+    model: Any = trainer.model
+    return TransformersEngine(
+        model,
+        tokenizer,
+        eos_token_ids(tokenizer, getattr(model, "generation_config", None)),
+        batch_size=config.generation_batch_size,
+        context=trainer.accelerator.autocast,
+    )
+
+
+def build_scorer(trainer: SailTrainer, config: SailConfig) -> Scorer:
+    """What scores answers without gradient."""
+    return Scorer(
+        model=trainer.model,
+        reference=trainer.reference,
+        engine=trainer.engine,
+        context=trainer.accelerator.autocast,
+        device=config.device,
+        batch_size=max(config.per_device_eval_batch_size, 2 * config.per_device_train_batch_size),
+    )
+
+
+def build_steps(trainer: SailTrainer, config: SailConfig, buffer: PairBuffer) -> StepMaker:
+    """What prepares optimizer steps."""
+    maker = PairMaker(
+        trainer.method,
+        trainer.engine,
+        trainer.labeler,
+        sampling=config.sampling,
+        n=config.num_generations,
+        seed=config.seed,
+    )
+
+    def draw_reference(rows: Sequence[Row], epoch: int) -> list[Completion]:
+        return trainer.scorer.draw_from_reference(rows, epoch, limit=config.max_completion_length, seed=config.seed)
+
+    def on_made(made: MadePairs) -> None:
+        record_pairs(trainer, made)
+
+    return StepMaker(
+        maker,
+        buffer,
+        score_reference=trainer.scorer.under_reference,
+        draw_reference=draw_reference,
+        gather=trainer.gather,
+        processes=config.world_size,
+        on_made=on_made,
+        seconds=trainer.step_seconds,
+    )
+
+
+def build_evaluator(trainer: SailTrainer, config: SailConfig) -> Evaluator:
+    """What evaluates held-out rows."""
+    return Evaluator(
+        method=trainer.method,
+        engine=trainer.engine,
+        labeler=trainer.labeler,
+        sampling=config.sampling,
+        seed=config.seed,
+        generations=config.eval_generations,
+        score_policy=trainer.scorer.under_policy,
+        score_reference=trainer.scorer.under_reference,
+        gather=trainer.gather,
+        process=config.process_index,
+        processes=config.world_size,
+    )
+
+
+def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
+    """Write drawn or labelled pairs to the run directory at once: what was paid for is not lost."""
+    step = trainer.state.global_step
+    records = [
+        pair_record(pair, step)
+        for pairs in made.pairs.values()
+        for pair in pairs
+        if pair.policy_version is not None or pair.labeler not in ("dataset", "policy")
+    ]
+    everyone = sorted(trainer.gather(records), key=lambda record: (record["epoch"], record["row_id"]))
+    trainer.directory.append("pairs", everyone)
+    if everyone:
+        trainer.last_record = everyone[-1]
+    for phase, seconds in made.seconds.items():
+        trainer.step_seconds[phase] = trainer.step_seconds.get(phase, 0.0) + seconds
+    for route, labelled in made.labelled.items():
+        missing = made.missing.get(route, 0)
+        trainer.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * (labelled - missing))
