@@ -66,9 +66,9 @@ def _run(arguments: list[str]) -> int:
         _print_help()
         return 0
     if arguments[0] == "--version":
-        from setsail import __version__
+        from importlib.metadata import version
 
-        print(__version__)
+        print(version("setsail"))
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:

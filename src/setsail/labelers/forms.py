@@ -66,8 +66,8 @@ def resolve(
         weights: one a member of the list.
         hard: the better completion wins with certainty (argmax) instead of with P = sigmoid(gap / scale).
         scale: score gap that counts as one nat of log-odds.
-        base_dir: where relative paths start; the current directory by default.
-        tokenizer, batch_size, max_length, device, reversed: for reward models, see :class:`RewardModel`.
+        base_dir: where relative paths start (default: the current directory).
+        tokenizer, ...: for reward models, see :class:`RewardModel`.
 
     Raises:
         ConfigError: none of the above, or ``hard`` or ``scale`` for a Labeler that is built already.
@@ -76,18 +76,9 @@ def resolve(
     '<lambda>'
     """
     given = list(labeler) if isinstance(labeler, list | tuple) else [labeler]
-    options = _Options(
-        base_dir=Path.cwd() if base_dir is None else Path(base_dir),
-        hard=hard,
-        scale=scale,
-        reward_model={
-            "tokenizer": tokenizer,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "device": device,
-            "reversed": reversed,
-        },
-    )
+    loading = {"tokenizer": tokenizer, "batch_size": batch_size, "max_length": max_length, "device": device}
+    start = Path.cwd() if base_dir is None else Path(base_dir)
+    options = _Options(base_dir=start, hard=hard, scale=scale, reward_model={**loading, "reversed": reversed})
     if not given:
         raise ConfigError(f"the list of labelers is empty; {ACCEPTED}")
     parts = [_named(part, options.base_dir) for part in given]

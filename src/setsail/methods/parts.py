@@ -50,6 +50,11 @@ class Route:
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_names()
+        if self.responses == "dataset" and self.preference == "dataset":
+            raise SpecError(
+                f"route {self.name!r}: the data set's completions with the data set's preference are the offline pairs, "
+                "which need no route; leave it out and the rows that take no other route are trained that way"
+            )
         if self.responses == "policy" and self.preference == "dataset":
             raise SpecError(
                 f"route {self.name!r}: the data set holds no preference between completions that the policy draws; "

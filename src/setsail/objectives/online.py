@@ -59,7 +59,8 @@ def online_correction(
             nothing truncated.
         coefficient: c. 1 gives the exact gradient of the expected loss; 0 returns ``loss`` itself.
         baseline: b, from :func:`leave_one_out`.
-        mask: pairs that take part (for example those that finished), shape ``(pairs,)``; None = all.
+        mask: pairs that take part (for example those that finished), shape ``(pairs,)``; None = all. With a mask the
+            term follows ``E[(loss - b) 1{mask}]``, which does depend on b; without one any b is right.
 
     Returns:
         A surrogate whose *gradient* is ``grad loss + c (loss - b) (s(y1) + s(y2))``; in the loss direction it
@@ -87,9 +88,9 @@ def self_labelled(objective: PairwiseObjective, logps: LogProbs, beta: float = 0
 
         loss = q loss(y1 preferred) + (1 - q) loss(y2 preferred),   q = sigmoid(u) with gradient
 
-    For DPO this is the entropy of the implicit preference. A route's coefficient multiplies it: since the
-    expected DPO gradient under q is zero for every pair, that equals scaling only the label-score term, which
-    is how the paper's coefficients act.
+    For DPO this is the entropy of the implicit preference. A route's coefficient multiplies it. For plain DPO the
+    expected gradient under q is zero for every pair, so that this equals scaling only the label-score term, which
+    is how the paper's coefficients act; for other objectives it scales both parts.
 
     Args:
         objective: a pairwise objective with its parameters bound.

@@ -99,5 +99,5 @@ def check_preference(p: Tensor, logps: LogProbs) -> None:
 
 def check_positive(name: str, value: float) -> None:
     """Refuse a parameter that must be a positive number."""
-    if not value > 0:
+    if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be positive, got {value}")

@@ -1,0 +1,215 @@
+"""What every method of the catalogue promises."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from setsail import lab
+from setsail.core import ConfigError
+from setsail.methods import CATALOGUE, Method, get, names, route_loss
+from setsail.objectives import dpo, ipo, slic
+
+each_method = pytest.mark.parametrize("name", CATALOGUE)
+PRESETS = [(name, preset) for name, method in CATALOGUE.items() for preset in method.presets]
+
+
+def test_names_are_those_of_the_catalogue() -> None:
+    assert names() == tuple(CATALOGUE)
+    assert len(names()) >= 12
+
+
+@each_method
+def test_a_method_says_what_it_is(name: str) -> None:
+    method = get(name)
+    assert method.name == name
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    for text in (method.summary, method.equation):
+        assert text.strip() == text
+        assert len(text) > 10
+    assert re.match(r"arXiv \d{4}\.\d{5}", method.paper)
+    assert all(len(deviation) > 10 for deviation in method.deviations)
+    assert method.modified == ()
+
+
+def test_summaries_are_distinct() -> None:
+    summaries = [method.summary for method in CATALOGUE.values()]
+    assert len(set(summaries)) == len(summaries)
+
+
+@each_method
+def test_the_weights_of_the_routes_and_the_offline_part_sum_to_one(name: str) -> None:
+    method = get(name)
+    total = method.offline_weight + sum(route.weight for route in method.active_routes)
+    assert total == pytest.approx(1, abs=1e-12)
+
+
+@each_method
+def test_the_loss_of_every_route_is_finite_with_a_finite_gradient(name: str) -> None:
+    policy, world = lab.token_world()
+    method = get(name)
+    for route in (None, *method.routes):
+        logps = world.data.log_probs(policy, world.reference)
+        loss = route_loss(method, route, logps, world.data.p)
+        assert loss.surrogate.shape == loss.value.shape == world.data.weight.shape
+        assert torch.isfinite(loss.surrogate).all()
+        slope = lab.gradient(loss.surrogate.sum(), policy)
+        assert torch.isfinite(slope).all()
+        assert slope.abs().max().item() > 0
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_a_preset_applies_and_is_remembered(name: str, preset: str) -> None:
+    method = get(name).preset(preset)
+    assert method.modified == (f"preset {preset}",)
+    settings = get(name).presets[preset]
+    for attribute, key in (("weight", "weights"), ("coefficient", "coefficients"), ("correction", "corrections")):
+        for route in method.routes:
+            wanted = settings.get(key, {}).get(route.name, getattr(_route(get(name), route.name), attribute))
+            assert getattr(route, attribute) == wanted
+
+
+def _route(method: Method, name: str):  # type: ignore[no-untyped-def]
+    return next(route for route in method.routes if route.name == name)
+
+
+def test_the_published_settings_are_those_of_the_paper() -> None:
+    """arXiv 2406.15567: DDP 0.4 and 0.2, DPP 0.3 and 0.2, DPR 0.3 and 0.3."""
+    assert {"sail-ddp", "sail-dpp", "sail-dpr"} <= {name for name, preset in PRESETS if preset == "published"}
+    ddp, dpp, dpr = (get(name).preset("published").routes[0] for name in ("sail-ddp", "sail-dpp", "sail-dpr"))
+    assert (ddp.weight, ddp.coefficient, ddp.correction) == (0.4, 0.2, 0.0)
+    assert (dpp.weight, dpp.coefficient, dpp.correction) == (0.3, 0.2, 0.2)
+    assert (dpr.weight, dpr.coefficient, dpr.correction) == (0.3, 1.0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sail-ddp", [("ddp", 0.4, 0.2)]),
+        ("sail-dpp", [("dpp", 0.3, 0.2)]),
+        ("sail-dpr", [("dpr", 0.3, 1.0)]),
+        ("sail-mix", [("ddp", 0.2, 0.2), ("dpp", 0.15, 0.2), ("dpr", 0.15, 1.0)]),
+        ("online-dpo", [("dpr", 1.0, 1.0)]),
+        ("dpo", []),
+    ],
+)
+def test_the_vetted_weights_and_coefficients(name: str, settings: list[tuple[str, float, float]]) -> None:
+    assert [(route.name, route.weight, route.coefficient) for route in get(name).routes] == settings
+    assert {route.labels for route in get(name).routes} <= {"averaged"}
+
+
+@each_method
+def test_the_name_of_a_method_names_its_objective(name: str) -> None:
+    family = next((objective for objective in (ipo, slic) if objective.__name__ in name), dpo)
+    assert get(name).objective is family
+
+
+@each_method
+def test_the_correction_is_off_by_default(name: str) -> None:
+    assert all(route.correction == 0 for route in get(name).routes)
+
+
+@each_method
+def test_what_a_method_needs_follows_from_its_parts(name: str) -> None:
+    method = get(name)
+    assert method.draws_from_policy == any(route.responses == "policy" for route in method.routes)
+    assert method.needs_labeler == any(route.preference == "labeler" for route in method.routes)
+    assert method.needs_dataset_pairs == (name not in {"online-dpo", "online-ipo", "iterative-dpo"})
+
+
+@each_method
+def test_configured_changes_a_copy_and_remembers(name: str) -> None:
+    method = get(name)
+    changed = method.configured(parameters={"beta": 0.7})
+    assert (method.beta, changed.beta) == (0.1, 0.7)
+    assert changed.modified == ("parameters",)
+    assert changed.routes == method.routes
+    again = changed.configured(parameters={"beta": 0.2}, robust_radius=0.2)
+    assert again.modified == ("parameters", "robust_radius")
+
+
+@each_method
+def test_configured_without_changes_changes_nothing(name: str) -> None:
+    assert get(name).configured() == get(name)
+    assert get(name).configured(parameters={"beta": 0.1}).modified == ()
+
+
+def test_every_kind_of_setting_can_be_configured() -> None:
+    method = get("sail-mix").configured(
+        weights={"ddp": 0.1, "dpr": 0.2},
+        coefficients={"ddp": 0.5},
+        corrections={"dpp": 0.05},
+        labels="sampled",
+        pairing="all-pairs",
+    )
+    ddp, dpp, dpr = method.routes
+    assert [route.weight for route in method.routes] == [0.1, 0.15, 0.2]
+    assert (ddp.coefficient, dpp.coefficient) == (0.5, 0.2)
+    assert (ddp.correction, dpp.correction, dpr.correction) == (0.0, 0.05, 0.0)
+    assert {route.labels for route in method.routes} == {"sampled"}
+    assert (ddp.pairing, dpp.pairing, dpr.pairing) == ("first-two", "all-pairs", "all-pairs")
+    assert method.modified == ("routes",)
+    assert method.offline_weight == pytest.approx(0.55)
+
+
+def test_an_addend_takes_another_coefficient() -> None:
+    method = get("sail-revkl").configured(addends={"forward_kl": 0.02})
+    assert method.addends[0].coefficient == 0.02
+    assert method.modified == ("addends",)
+
+
+def test_a_preset_keeps_what_was_configured_before() -> None:
+    method = get("sail-dpp").configured(parameters={"beta": 0.3}).preset("published")
+    assert method.modified == ("parameters", "preset published")
+    assert method.beta == 0.3
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'sail_ddp'; did you mean 'sail-ddp'\?"):
+        get("sail_ddp")
+
+
+@each_method
+def test_what_a_method_holds_cannot_be_changed_by_accident(name: str) -> None:
+    method = get(name)
+    with pytest.raises(TypeError):
+        method.parameters["beta"] = 1.0  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        method.name = "other"  # type: ignore[misc]
+
+
+def test_acceptance_9_weights_of_zero_train_bit_identically_to_dpo() -> None:
+    """Coefficients and corrections of routes that no row takes change nothing over 50 steps."""
+    mixed = get("sail-mix").configured(
+        weights={"ddp": 0.0, "dpp": 0.0, "dpr": 0.0},
+        coefficients={"ddp": 3.0, "dpp": 2.0},
+        corrections={"dpp": 1.0, "dpr": 1.0},
+    )
+    assert not mixed.draws_from_policy
+    assert not mixed.needs_labeler
+    (first, world), (second, _) = lab.token_world(), lab.token_world()
+    for _ in range(50):
+        slopes = [
+            lab.mixture_gradient(method, policy, world) for method, policy in ((mixed, first), (get("dpo"), second))
+        ]
+        assert torch.equal(*slopes)
+        for policy, slope in zip((first, second), slopes, strict=True):
+            lab.train_exact(policy, lambda slope=slope: slope, rate=5.0, steps=1)
+    assert torch.equal(first.logits, second.logits)
+
+
+def test_acceptance_11_offline_rows_do_not_notice_the_routes_beside_them() -> None:
+    policy, world = lab.token_world()
+    logps = world.data.log_probs(policy, world.reference)
+    mixed, plain = (route_loss(get(name), None, logps, world.data.p) for name in ("sail-mix", "dpo"))
+    assert torch.equal(mixed.surrogate, plain.surrogate)
+    assert torch.equal(mixed.value, plain.value)
+
+
+def test_a_method_can_be_derived_with_but() -> None:
+    method = get("dpo").but("mine", summary="mine alone")
+    assert (method.name, method.summary, method.objective) == ("mine", "mine alone", get("dpo").objective)
+    assert replace(method, name="dpo", summary=get("dpo").summary) == get("dpo")
