@@ -162,6 +162,7 @@ def build_trainer(command: RunCommand, config: SailConfig, base: Path | None = N
     for name in ("model", "dataset"):
         if getattr(command, name) is None:
             raise ConfigError(f"no {name} is given; pass --{name} (a path or a hub id)")
+    command.labeler = [_located(name, base) for name in _names(command.labeler)] or None
     config.disable_tqdm = True
     method = config.resolved_method()
     options: dict[str, Any] = {
@@ -184,7 +185,7 @@ def build_trainer(command: RunCommand, config: SailConfig, base: Path | None = N
         args=config,
         train_dataset=train,
         eval_dataset=held_out,
-        labeler=_labeler(command.labeler, base),
+        labeler=_labeler(command.labeler),
         processing_class=_tokenizer(command.tokenizer),
         peft_config=_adapter(command),
         callbacks=[Progress()],
@@ -200,17 +201,21 @@ def _split(train: PreferenceSet, fraction: float, seed: int) -> tuple[Preference
     return split_by_prompt(train, fraction, seed)
 
 
-def _labeler(given: list[str] | str | None, base: Path | None) -> Any:
-    if not given:
+def _labeler(names: list[str] | None) -> Any:
+    if not names:
         return None
-    names = [_located(name, base) for name in ([given] if isinstance(given, str) else given)]
     return names[0] if len(names) == 1 else names
+
+
+def _names(given: Any) -> list[str]:
+    """A config file may give one name without a list."""
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def _located(name: str, base: Path | None) -> str:
     file = name.split(":", 1)[0]
     if base is not None and not Path(file).exists() and (base / file).exists():
-        return str(base / name)
+        return str(base.resolve() / name)
     return name
 
 

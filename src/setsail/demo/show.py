@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,20 +23,26 @@ def _spread(interval: Interval, digits: int = 2) -> str:
     return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
+def _around(interval: Interval) -> str:
+    return f"{interval.estimate:.2f} ±{(interval.high - interval.low) / 2:.2f}"
+
+
 def _share(interval: Interval) -> str:
     return f"{interval.estimate:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
 def render_table(results: Sequence[MethodResult]) -> Table:
     """One row a policy; intervals are 95 %."""
-    table = Table(title="held-out prompts, after equal steps", title_justify="left", title_style="bold")
-    for column in ("policy", "gold reward", "wins against start", "KL (nats)", "tokens", "seconds"):
+    table = Table(
+        title="held-out prompts, after equal steps", title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
+    for column in ("policy", "gold reward", "wins vs start", "KL, nats", "tokens", "seconds"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     start = results[0].snapshots[0]
     table.add_row("start", _spread(start.reward), "", "0", f"{start.length:.1f}", "")
     for result in results:
         end = result.snapshots[-1]
-        numbers = (_spread(end.reward), _share(end.win_rate), _spread(end.kl), f"{end.length:.1f}")
+        numbers = (_spread(end.reward), _share(end.win_rate), _around(end.kl), f"{end.length:.1f}")
         table.add_row(result.method, *numbers, f"{result.seconds:.0f}")
     return table
 

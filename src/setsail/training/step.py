@@ -44,9 +44,10 @@ class MicroBatch:
     Attributes:
         pairs: the pairs; never empty (see ``weights``).
         reference: token log-probs of each pair's two completions under the reference.
-        weights: what each pair's loss is multiplied by, shape ``(pairs,)``: processes / pairs of the global batch,
-            so that the average over processes of the sums is the global mean. 0 for a stand-in pair where a process
-            has none.
+        weights: what each pair's loss is multiplied by, shape ``(pairs,)``: 1 / pairs of its row x processes / rows
+            that have pairs in the global batch. So the average over processes of the sums is the mean over rows of
+            the mean over their pairs: a row that gives many pairs counts no more than one that gives one, and the
+            mixture is the one asked for. 0 for a stand-in pair where a process has none.
         baselines: of the online correction, shape ``(pairs,)``.
         uniforms: one draw from [0, 1) a pair, for sampled labels, shape ``(pairs,)``.
         extras: completions of the addends, and the weight of each in the loss.
@@ -105,8 +106,9 @@ class StepMaker:
         draws = self._draws(flat)
         baselines = self._baselines(flat, reference, draws)
         extras = [self._extras(epoch, micro.rows) for micro in micro_rows]
-        total = sum(count for count in self.gather([len(flat)]))
-        extra_total = sum(count for count in self.gather([sum(map(len, extras))]))
+        with_pairs = sum(bool(taken[epoch, row.prompt.row_id]) for micro in micro_rows for row in micro.rows)
+        total = max(1, sum(self.gather([with_pairs])))
+        extra_total = sum(self.gather([sum(map(len, extras))]))
         batches, start = [], 0
         for micro, pairs, more in zip(micro_rows, micro_pairs, extras, strict=True):
             span = slice(start, start + len(pairs))
@@ -114,7 +116,8 @@ class StepMaker:
             batch = MicroBatch(
                 pairs=tuple(pairs),
                 reference=tuple(reference[span]),
-                weights=torch.full((len(pairs),), self.processes / max(total, 1)),
+                weights=_row_means([len(taken[epoch, row.prompt.row_id]) for row in micro.rows])
+                * (self.processes / total),
                 baselines=baselines[span],
                 uniforms=draws[span],
                 extras=tuple(more),
@@ -192,6 +195,15 @@ class StepMaker:
 def preferences(pairs: Sequence[Pair], dtype: torch.dtype) -> Tensor:
     """``p`` of each pair; 1/2 where the policy labels the pair inside the loss, which does not read it."""
     return torch.tensor([0.5 if pair.p is None else pair.p for pair in pairs], dtype=dtype)
+
+
+def _row_means(counts: Sequence[int]) -> Tensor:
+    """1 / (pairs of its row) for each pair, rows in order.
+
+    >>> _row_means([1, 0, 2]).tolist()
+    [1.0, 0.5, 0.5]
+    """
+    return torch.tensor([1 / count for count in counts for _ in range(count)])
 
 
 def _numbered(pairs: Sequence[Pair]) -> list[tuple[int, Pair]]:
