@@ -244,10 +244,10 @@ class SailTrainer(Trainer):
             logs = {**logs, **self.meter.pop(self.gather), "beta": self.method.beta}
         if "train_loss" in logs:
             # The Trainer divides the sum over the whole run by the steps of this call.
-            here = self.state.global_step - self._initial_global_step
-            logs["train_loss"] *= max(here, 0.001) / max(self.state.global_step, 0.001)
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
         super().log(logs, start_time)
-        self.directory.append("metrics", [{"step": self.state.global_step, **logs}])
+        # From the history: callbacks may take entries out of the logs they are shown.
+        self.directory.append("metrics", [{"step": self.state.global_step, **self.state.log_history[-1]}])
         if regular:
             self.events.after_log(logs)
 
