@@ -1,0 +1,69 @@
+"""What pages say about methods and settings is what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pages import name, pages, text
+from rendered import DOCS, OF_A_METHOD, PART, render
+
+from setsail import methods
+from setsail.training.config import SailConfig
+
+RENEW = "; run `python tests/docs/rendered.py`"
+PARTS = [(page, part) for page in pages() for part, _ in PART.findall(text(page))]
+
+
+@pytest.mark.parametrize(("page", "part"), PARTS, ids=[f"{name(page)}-{part}" for page, part in PARTS])
+def test_generated_parts_are_up_to_date(page: Path, part: str) -> None:
+    found = dict(PART.findall(text(page)))[part]
+    assert found == render(page, part), f"{name(page)}: {part!r} differs from the code{RENEW}"
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_every_method_has_a_page_with_all_its_parts(method: str) -> None:
+    page = DOCS / "methods" / f"{method}.md"
+    assert page.exists(), f"method {method} has no page docs/methods/{method}.md"
+    assert {part for part, _ in PART.findall(text(page))} == set(OF_A_METHOD)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_a_methods_page_holds_equation_paper_deviations_and_defaults(method: str) -> None:
+    """Against the catalogue itself, not against the renderer."""
+    spec, page = methods.get(method), text(DOCS / "methods" / f"{method}.md")
+    assert page.startswith(f"# {method}\n")
+    assert spec.equation in page
+    assert page.count(spec.paper) >= 2, "the paper belongs beside the equation and under Source"
+    for deviation in spec.deviations:
+        assert f"* {deviation}\n" in page
+    for parameter, value in spec.parameters.items():
+        assert f"`--{parameter} {value}`" in page
+    for route in spec.routes:
+        assert f"`--route_weights {route.name}={route.weight:g}`" in page
+        assert f"`--route_coefficients {route.name}={route.coefficient:g}`" in page
+    for heading in ("What the gradient is", "Settings", "Deviations", "Run it", "What to look at", "Source"):
+        assert f"\n## {heading}\n" in page
+    assert f"--method {method}" in page
+
+
+def test_there_is_no_page_of_a_method_that_is_not_there() -> None:
+    found = {page.stem for page in (DOCS / "methods").glob("*.md")}
+    assert found - {"README", "sail"} == set(methods.names())
+
+
+def test_every_field_of_ours_is_on_the_python_page_with_its_default() -> None:
+    page = text(DOCS / "python.md")
+    ours = SailConfig.__annotations__
+    assert len(ours) > 30
+    for field in ours:
+        if field.startswith("_"):
+            continue
+        default = SailConfig.__dataclass_fields__[field].default
+        assert f"| `{field}` | `{default!r}` |" in page, f"docs/python.md lacks {field}{RENEW}"
+
+
+def test_the_readme_of_methods_lists_each_once() -> None:
+    page = text(DOCS / "methods" / "README.md")
+    assert re.findall(r"^\| \[([a-z-]+)\]\(\1\.md\)", page, re.MULTILINE) == list(methods.names())
