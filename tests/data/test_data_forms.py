@@ -90,8 +90,10 @@ def test_alpaca_columns():
 
 def test_p():
     rows = [{"prompt": str(i), "chosen": "a", "rejected": "b", "p": p} for i, p in enumerate([0, 0.3, 1, None])]
-    loaded = load_preferences(rows)
-    assert [example.p for example in loaded] == [0.0, 0.3, 1.0, 1.0]
+    loaded = load_preferences(rows, max_faulty=0.25)
+    # An empty p is a missing preference, not a certain one.
+    assert [example.p for example in loaded] == [0.0, 0.3, 1.0]
+    assert loaded.report.faults["no preference (p is empty)"].first_rows == (4,)
     assert all("p" not in example.columns for example in loaded)
 
 

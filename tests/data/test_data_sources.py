@@ -48,7 +48,7 @@ def test_parquet(tmp_path, pairs):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 def test_csv(write, name):
-    text = 'prompt,chosen,rejected,p\n"1,\n2?","He said ""two"".",None.,0.75\n007,James,Bond,\n'
+    text = 'prompt,chosen,rejected,p\n"1,\n2?","He said ""two"".",None.,0.75\n007,James,Bond,1\n'
     loaded = load_preferences(write(name, text))
     assert loaded[0].prompt == "1,\n2?"
     assert loaded[0].chosen == 'He said "two".'

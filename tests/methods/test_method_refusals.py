@@ -90,6 +90,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "pairing must be one of first-two, best-worst, all-pairs, got 'best_worst'; did you mean 'best-worst'?",
     ),
     # Combinations of a route.
+    "self-labels chosen by score": (
+        lambda: get("sail-dpp").configured(pairing="best-worst"),
+        "best-worst pairs are chosen by score, but the policy labels its own pairs without scores; use pairing=",
+    ),
     "offline pairs as a route": (
         lambda: Route(name="x", responses="dataset", preference="dataset", weight=0.1),
         "are the offline pairs, which need no route; leave it out",

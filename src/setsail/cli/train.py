@@ -69,6 +69,7 @@ def _parser(*, everything: bool) -> HfArgumentParser:
     parser = HfArgumentParser(
         (RunCommand, SailConfig),  # type: ignore[arg-type]  # dataclass types
         prog="setsail train",
+        usage="setsail train --model MODEL --dataset DATASET [--method METHOD] [--config FILE] [options]",
         description="Align a causal language model with preferences. Flags win over the config file.",
         epilog="Every option of transformers.TrainingArguments works too: --help-all lists them.",
         formatter_class=RichHelpFormatter,

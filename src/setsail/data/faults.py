@@ -17,6 +17,7 @@ PROMPT_NOT_OPEN = "prompt ends with an assistant turn"
 TIE = "tie between the scored answers"
 TOO_FEW_SCORED = "fewer than two scored answers"
 BAD_P = "p is not a number in [0, 1]"
+NO_P = "no preference (p is empty)"
 BROKEN_TEXT = "broken characters (half of a surrogate pair)"
 
 SHOWN_ROWS = 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from setsail.core import ConfigError, DataError
 from setsail.data.columns import check_mapped, check_mapping, renamed, union
 from setsail.data.examples import Example, Text, plain_text
-from setsail.data.faults import BAD_P, BROKEN_TEXT, RowFault, ShapeFault, Tally, refuse_if_too_many
+from setsail.data.faults import BAD_P, BROKEN_TEXT, NO_P, RowFault, ShapeFault, Tally, refuse_if_too_many
 from setsail.data.forms import EXPECTED, EXPECTED_PROMPTS, Form, Reading, recognize
 from setsail.data.preferences import PreferenceSet
 from setsail.data.report import CheckReport, describe
@@ -191,9 +191,10 @@ class _RowReader:
 
 
 def _preference(row: Mapping[str, Any]) -> float:
-    value = row.get("p")
+    value = row.get("p", 1.0)
     if value is None or value == "":  # a CSV file writes nothing as an empty string
-        return 1.0
+        # A data set that states preferences and leaves one out has no preference there: it is missing, not certain.
+        raise RowFault(NO_P)
     p = None if isinstance(value, bool) else number(value)
     if p is None or not 0 <= p <= 1:
         raise RowFault(BAD_P)

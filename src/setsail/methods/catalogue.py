@@ -16,6 +16,11 @@ NO_CORRECTION = (
     "the response-score term (correction) is off by default: with a Bradley-Terry labeler the plain on-policy gradient "
     "already leads to the optimal policy, and the exact gradient of the paper's objective does not"
 )
+NO_SELF_CORRECTION = (
+    "the response-score term (correction) is off by default: at the start it is nothing but noise, and where "
+    "the policy is "
+    "its own labeler it only adds to the sharpening"
+)
 AVERAGED = "labels are averaged instead of sampled: same expected gradient, far less variance"
 HOOK = (
     "the correction is the derived term with a leave-one-out baseline; the published code adds one of opposite sign, "
@@ -63,12 +68,12 @@ _SAIL_DPP = _DPO.but(
     equation="(1-p) E[-F] + p pi E_pi[H(sigmoid(u))] (+ correction)",
     paper=SAIL,
     routes=(on_policy_self_labelled(weight=0.3, coefficient=0.2),),
-    deviations=(AVERAGED, NO_CORRECTION, HOOK),
+    deviations=(AVERAGED, NO_SELF_CORRECTION, HOOK),
     presets={"published": {"weights": {"dpp": 0.3}, "coefficients": {"dpp": 0.2}, "corrections": {"dpp": 0.2}}},
 )
 _SAIL_DPR = _DPO.but(
     "sail-dpr",
-    summary="DPO; some rows become two fresh completions labelled by a reward model, judge or program",
+    summary="DPO; some rows become two fresh completions labelled by a reward model or a program",
     equation="(1-g) E[-F] + g E_pi[-P F(u) - (1-P) F(-u)] (+ correction)",
     paper=SAIL,
     routes=(on_policy(weight=0.3),),
@@ -89,7 +94,7 @@ _SAIL_MIX = _DPO.but(
 )
 _ONLINE_DPO = _DPO.but(
     "online-dpo",
-    summary="every pair is two fresh completions labelled by a reward model, judge or program",
+    summary="every pair is two fresh completions labelled by a reward model or a program",
     equation="E_pi[-P F(u) - (1-P) F(-u)]",
     paper="arXiv 2402.04792",
     routes=(on_policy(weight=1.0),),
@@ -115,6 +120,7 @@ _ITERATIVE_DPO = _ONLINE_DPO.but(
     deviations=(
         *_ONLINE_DPO.deviations,
         "rounds of 16 optimizer steps; set staleness_limit and ref_model_sync_steps together to change them",
+        "an epoch's end cuts a round: the rest of its pairs are drawn from the weights of that moment",
         "the reference moves every round; sync_ref_model=False keeps the starting policy, as in arXiv 2312.11456",
     ),
 )
@@ -124,6 +130,9 @@ _SAIL_REVKL = _SAIL_DPR.but(
     equation="sail-dpr + gamma KL(pi_ref || pi)",
     paper="arXiv 2606.31524",
     addends=(forward_kl(coefficient=1e-3),),
+    presets={
+        "published": {"weights": {"dpr": 0.3}, "corrections": {"dpr": 0.3}, "addends": {"forward_kl": 1e-3}},
+    },
     deviations=(
         *_SAIL_DPR.deviations,
         "the penalty is estimated on completions of the reference; published code averages over data set "
@@ -137,6 +146,7 @@ _SAIL_ROBUST = _SAIL_DPR.but(
     equation="max over |P' - P| <= rho of sail-dpr  =  sail-dpr + rho E|u| in the interior",
     paper="arXiv 2602.20457",
     robust_radius=0.05,
+    presets={},
     deviations=(
         *_SAIL_DPR.deviations,
         "the penalty is exact (also at hard labels) and trained by plain gradient steps, without the proximal step",

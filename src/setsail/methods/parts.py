@@ -52,7 +52,8 @@ class Route:
         self._check_names()
         if self.responses == "dataset" and self.preference == "dataset":
             raise SpecError(
-                f"route {self.name!r}: the data set's completions with the data set's preference are the offline pairs, "
+                f"route {self.name!r}: the data set's completions with the data set's preference are the "
+                "offline pairs, "
                 "which need no route; leave it out and the rows that take no other route are trained that way"
             )
         if self.responses == "policy" and self.preference == "dataset":
@@ -64,6 +65,12 @@ class Route:
             raise SpecError(
                 f"route {self.name!r}: a correction of {self.correction} belongs to completions drawn from the policy, "
                 "but these come from the data set; set the correction to 0 or use responses='policy'"
+            )
+        if self.is_self_labelled and self.pairing == "best-worst":
+            raise SpecError(
+                f"route {self.name!r}: best-worst pairs are chosen by score, but the policy labels its own "
+                "pairs without "
+                "scores; use pairing='first-two' or 'all-pairs'"
             )
         if self.correction and self.pairing == "best-worst":
             raise SpecError(

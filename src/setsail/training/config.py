@@ -178,6 +178,7 @@ class SailConfig(TrainingArguments):
             reference=self._reference_rule(method),
             staleness=self.staleness_limit,
         )
+        self._check_generations(resolved)
         corrected = [route.name for route in resolved.active_routes if route.correction]
         if corrected and not self.sampling.is_policy:
             raise ConfigError(
@@ -186,6 +187,15 @@ class SailConfig(TrainingArguments):
                 f"reshapes it ({self._reshaped()}); use temperature 1 without truncation, or set the correction to 0"
             )
         return resolved
+
+    def _check_generations(self, method: Method) -> None:
+        idle = [r.name for r in method.active_routes if r.responses == "policy" and r.pairing == "first-two"]
+        if idle and self.num_generations > 2:
+            raise ConfigError(
+                f"num_generations={self.num_generations}, but pairing first-two of {', '.join(idle)} "
+                "compares only two of "
+                "them; use pairing best-worst or all-pairs, or num_generations=2"
+            )
 
     def run_settings(self) -> dict[str, Any]:
         """The settings that were given and differ from the defaults, as plain data: enough to run this again."""
