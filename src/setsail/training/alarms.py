@@ -18,7 +18,9 @@ from setsail.training.step import MicroBatch
 logger = logging.getLogger("setsail")
 
 LENGTH_DRIFT = 1.5
-"""Mean answer length, relative to the first log's, past which (or below whose inverse) the drift is reported."""
+"""Mean answer length, relative to the first answers', past which (or below whose inverse) the drift is reported."""
+LENGTH_ANSWERS = 64
+"""Answers that a mean length is taken over: the lengths of a handful differ by chance."""
 DISPLACEMENT = 1.0
 """Fall of the mean log-prob of chosen answers, in nats a completion, that counts as displacement."""
 AGREEMENT = {"float32": 1e-3, "other": 0.25}
@@ -117,15 +119,24 @@ class Drift:
 
     def __init__(self) -> None:
         self.first_length: float | None = None
+        self._tokens = self._answers = 0.0
 
-    def check(self, logs: Mapping[str, float]) -> list[tuple[str, str]]:
-        """Alarms that the metrics of one log call for, as ``(name, message)``."""
-        return [alarm for alarm in (self._length(logs), self._displacement(logs)) if alarm is not None]
+    def check(self, logs: Mapping[str, float], answers: float) -> list[tuple[str, str]]:
+        """Alarms that the metrics of one log call for, as ``(name, message)``.
 
-    def _length(self, logs: Mapping[str, float]) -> tuple[str, str] | None:
-        length = logs.get("completions/mean_length")
-        if length is None:
+        Args:
+            logs: the metrics.
+            answers: how many drawn answers their mean length is over.
+        """
+        return [alarm for alarm in (self._length(logs, answers), self._displacement(logs)) if alarm is not None]
+
+    def _length(self, logs: Mapping[str, float], answers: float) -> tuple[str, str] | None:
+        self._answers += answers
+        self._tokens += answers * logs.get("completions/mean_length", 0.0)
+        if self._answers < LENGTH_ANSWERS:
             return None
+        length = self._tokens / self._answers
+        self._tokens = self._answers = 0.0
         if self.first_length is None:
             self.first_length = length
             return None
@@ -134,8 +145,7 @@ class Drift:
             return None
         return (
             "length_drift",
-            f"drawn answers have {length:.1f} tokens on average, {ratio:.2f} times the first log's "
-            f"{self.first_length:.1f}; "
+            f"drawn answers have {length:.1f} tokens on average, {ratio:.2f} times the first {self.first_length:.1f}; "
             "check that the labeler does not reward length itself",
         )
 
@@ -155,8 +165,8 @@ class Drift:
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
-        return {"first_length": self.first_length}
+        return {"first_length": self.first_length, "tokens": self._tokens, "answers": self._answers}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
-        self.first_length = state["first_length"]
+        self.first_length, self._tokens, self._answers = state["first_length"], state["tokens"], state["answers"]

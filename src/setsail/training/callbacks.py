@@ -72,7 +72,7 @@ class SailCallback(TrainerCallback):
         """Alarms that a log calls for, sounded once its line is written."""
         trainer = self.trainer
         step = trainer.state.global_step
-        for name, message in trainer.drift.check(logs):
+        for name, message in trainer.drift.check(logs, trainer.meter.popped.get("completions/mean_length", 0)):
             trainer.alarms.sound(name, step, message)
         self._check_reference(step)
         if trainer.args.log_completions and trainer.directory.writes and trainer.last_record is not None:

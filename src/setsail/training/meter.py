@@ -16,6 +16,8 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, float] = {}
+        self.popped: dict[str, float] = {}
+        """How many values each mean of the last :meth:`pop` was over, all processes together."""
 
     def add(self, name: str, values: Tensor | Iterable[float] | float) -> None:
         """Add one value or many; each counts once."""
@@ -33,7 +35,7 @@ class Meter:
             for name, (total, count) in part.items():
                 sums[name] = sums.get(name, 0.0) + total
                 counts[name] = counts.get(name, 0.0) + count
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts, self.popped = {}, {}, counts
         return {name: sums[name] / counts[name] for name in sorted(sums) if counts[name] > 0}
 
     def state(self) -> dict[str, tuple[float, float]]:

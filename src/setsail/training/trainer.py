@@ -157,6 +157,7 @@ class SailTrainer(Trainer):
         self.drift = Drift()
         self.step_seconds.clear()
         self.pending_alarms = []
+        self.current_flos = 0
 
     # Training.
 
