@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent / "small"))
+
 import tiny
 from transformers import PreTrainedTokenizerFast, PrinterCallback
 
@@ -35,7 +39,7 @@ def model_path(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTo
 def moved_path(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> str:
     """The same model after some training, so to say: log-ratios to ``model_path`` are not zero."""
     path = tmp_path_factory.mktemp("tiny") / "moved"
-    tiny.perturbed(tiny.llama(len(tokenizer))).save_pretrained(path)
+    tiny.favor_eos(tiny.perturbed(tiny.llama(len(tokenizer)))).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
 

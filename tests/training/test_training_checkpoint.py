@@ -89,8 +89,6 @@ def _largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-
-
 @pytest.mark.parametrize("size", [0, 60_000, 200_000], ids=["nothing fits", "weights are cut", "optimizer is cut"])
 def test_a_full_disk_leaves_the_previous_checkpoint(build: Build, tmp_path: Path, size: int) -> None:
     build(**{**SAVING, "max_steps": 2}).train()

@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 
-CHILD = Path(__file__).with_name("child.py")
+CHILD = Path(__file__).parent / "small" / "child.py"
 OPTIONS: dict[str, Any] = {
     "method": "sail-mix", "route_weights": "ddp=0.2,dpp=0.3,dpr=0.3", "max_steps": 7, "save_strategy": "steps",
     "save_steps": 2, "logging_steps": 3,
@@ -88,7 +88,9 @@ def test_killed_and_resumed(runner: Runner, whole: dict[str, Any], name: str, ho
     metrics = [tiny.timeless(tiny.lines(each / "metrics.jsonl")) for each in (folder, uninterrupted)]
     assert metrics[0] == metrics[1]
     old = folder / "superseded" / "pairs.jsonl"
-    kept = set((folder / "pairs.jsonl").read_text().split("\n")) | set(old.read_text().split("\n") if old.exists() else ())
+    kept = set((folder / "pairs.jsonl").read_text().split("\n")) | set(
+        old.read_text().split("\n") if old.exists() else ()
+    )
     assert set(before) <= kept, "a pair that was drawn before the kill is nowhere"
     status = json.loads((folder / "run.json").read_text())
     assert status["status"] == "finished"

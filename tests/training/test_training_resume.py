@@ -94,7 +94,9 @@ def test_resume_with_adapter_and_dropout(build: Build, method: str) -> None:
 
 def test_dropout_draws_matter(build: Build) -> None:
     """The test above can fail: dropout changes the run."""
-    runs = [build(out=f"{p}", peft_config=_lora(lora_dropout=p), disable_dropout=False, max_steps=3) for p in (0.0, 0.3)]
+    runs = [
+        build(out=f"{p}", peft_config=_lora(lora_dropout=p), disable_dropout=False, max_steps=3) for p in (0.0, 0.3)
+    ]
     for each in runs:
         each.train()
     assert not tiny.same(tiny.weights(runs[0].model), tiny.weights(runs[1].model))
@@ -172,7 +174,7 @@ def test_train_loss_covers_the_whole_run(build: Build) -> None:
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        ({"method": "sail-dpr"}, "method was \"sail-dpp\", is \"sail-dpr\""),
+        ({"method": "sail-dpr"}, 'method was "sail-dpp", is "sail-dpr"'),
         ({"beta": 0.3}, r"objective was .*0\.1.* is .*0\.3"),
         ({"data": tiny.preferences(20)}, "training data was"),
         ({"seed": 9}, "seed was 3, is 9"),

@@ -1,4 +1,4 @@
-"""Models, tokenizers, data and settings small enough to train in a test; imported by tests and by their subprocesses."""
+"""Models, tokenizers, data and settings small enough to train in a test; also for the tests' subprocesses."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def llama(vocabulary: int, seed: int = 0, **changes: Any) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def favor_eos(model: Any, logit: float = 3.5) -> Any:
+def favor_eos(model: Any, logit: float = 4.5) -> Any:
     """Raise the logit of EOS (id 1), which is one of hundreds of tokens for a random model, so that answers end."""
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     if inputs is outputs:
@@ -67,7 +67,9 @@ def favor_eos(model: Any, logit: float = 3.5) -> Any:
     inputs[:, 0] = 1.0
     outputs[:, 0] = 0.0
     outputs[1] = 0.0
-    outputs[1, 0] = logit / 4
+    ids = torch.arange(2, len(inputs)).reshape(1, -1)[:, :64]
+    last = model(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    outputs[1, 0] = logit / float(last[..., 0].mean())
     return model
 
 
