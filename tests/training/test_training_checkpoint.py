@@ -193,6 +193,24 @@ def test_the_best_model_is_loaded_at_the_end(build: Build, tmp_path: Path) -> No
     assert trainer.state.best_model_checkpoint == str(tmp_path / "run" / f"checkpoint-{best}")
 
 
+def test_files_are_on_the_disk_before_the_marker(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a marker must not vouch for files that never reached the disk."""
+    flushed: list[str] = []
+    flush = checkpoint._flush
+
+    def noting(file: Path) -> None:
+        assert not (file.parent / checkpoint.MARKER).exists()
+        flushed.append(file.name)
+        flush(file)
+
+    monkeypatch.setattr(checkpoint, "_flush", noting)
+    build(**{**SAVING, "max_steps": 2}).train()
+    marker = json.loads((tmp_path / "run" / "checkpoint-2" / checkpoint.MARKER).read_text())
+    assert sorted(flushed[:-1]) == sorted(Path(name).name for name in marker["files"])
+    assert flushed[-1] == f".{checkpoint.MARKER}.part"
+    assert len(flushed) > 8
+
+
 def test_another_runs_directory_is_refused(build: Build, finished: Path) -> None:
     before = (finished / "run.json").read_bytes()
     with pytest.raises(ConfigError, match=r"already holds a run \(status: finished\).*another output_dir"):

@@ -23,6 +23,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 SHARED = {"max_steps": 3, "max_grad_norm": 0.0, "eval_generations": 6}
 GAPPY = {"method": "online-dpo", "train_sampling_strategy": "sequential", "max_missing_rate": 1.0, "max_steps": 2}
+ROUNDS = {"method": "iterative-dpo", "staleness_limit": 1, "ref_model_sync_steps": 2}
 # 21 rows: the third step of each epoch is short, and in two processes the loader repeats rows.
 ODD = {"method": "sail-dpr", "route_weights": "dpr=0.5", "num_train_epochs": 2, "max_steps": -1}
 
@@ -36,11 +37,11 @@ def _plan(folder: Path, kind: str, split: dict[str, int], models: dict[str, str]
     ]
     cases.append({"name": "gappy", "config": {**SHARED, **GAPPY, **split}, "labeler": "gappy_reward", **common})
     cases.append({"name": "odd", "config": {**SHARED, **ODD, **split}, "rows": 21, **common})
-    lora = {"r": 4, "init_lora_weights": False}
+    adapted = {"lora": {"r": 4, "init_lora_weights": False}, "model": models["start"]}
     # The reference is the base model under the adapter, switched on and off between forward and backward passes.
-    cases.append(
-        {"name": "lora", "config": {**SHARED, **PUBLISHED["dpr"], **split}, "lora": lora, "model": models["start"]}
-    )
+    cases.append({"name": "lora", "config": {**SHARED, **PUBLISHED["dpr"], **split}, **adapted})
+    # The reference is a second adapter that moves, and answers are drawn for two steps ahead.
+    cases.append({"name": "rounds", "config": {**SHARED, **ROUNDS, **split}, **adapted})
     return [{**case, "out": str(folder / f"{kind}-{case['name']}")} for case in cases]
 
 
@@ -79,7 +80,7 @@ def outcome(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["2x4", "8x1", "ranks"])
-@pytest.mark.parametrize("name", [*PUBLISHED, "odd", "gappy", "lora"])
+@pytest.mark.parametrize("name", [*PUBLISHED, "odd", "gappy", "lora", "rounds"])
 def test_a_step_does_not_depend_on_how_it_is_split(outcome: Any, kind: str, name: str) -> None:
     """Acceptance test 16: one batch of 8 = 2 x 4 = 8 x 1 = two processes of 4, corrections included, rel. 1e-5."""
     whole, split = outcome("1x8", name), outcome(kind, name)
