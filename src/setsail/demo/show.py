@@ -19,10 +19,6 @@ from setsail.evaluation import FrontierPoint, Interval, draw_frontier
 SHOWN_PROMPTS = 3
 
 
-def _spread(interval: Interval, digits: int = 2) -> str:
-    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
 def _around(interval: Interval) -> str:
     return f"{interval.estimate:.2f} ±{(interval.high - interval.low) / 2:.2f}"
 
@@ -32,17 +28,17 @@ def _share(interval: Interval) -> str:
 
 
 def render_table(results: Sequence[MethodResult]) -> Table:
-    """One row a policy; intervals are 95 %."""
+    """One row a policy; ± and brackets are 95 % intervals over the prompts."""
     table = Table(
         title="held-out prompts, after equal steps", title_justify="left", title_style="bold", box=SIMPLE_HEAD
     )
     for column in ("policy", "gold reward", "wins vs start", "KL, nats", "tokens", "seconds"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     start = results[0].snapshots[0]
-    table.add_row("start", _spread(start.reward), "", "0", f"{start.length:.1f}", "")
+    table.add_row("start", _around(start.reward), "", "0", f"{start.length:.1f}", "")
     for result in results:
         end = result.snapshots[-1]
-        numbers = (_spread(end.reward), _share(end.win_rate), _around(end.kl), f"{end.length:.1f}")
+        numbers = (_around(end.reward), _share(end.win_rate), _around(end.kl), f"{end.length:.1f}")
         table.add_row(result.method, *numbers, f"{result.seconds:.0f}")
     return table
 

@@ -29,7 +29,7 @@ class DemoSettings:
     output_dir: Path
     steps: int = 60
     batch_size: int = 32
-    learning_rate: float = 3e-4
+    learning_rate: float = 4e-4
     beta: float = 0.1
     seed: int = 0
     prompts: int = 256
