@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from setsail.lab import Surrogate
-from setsail.objectives import LogProbs, dpo, online_correction, self_labelled, self_labelled_sampled
+from setsail.objectives import LogProbs, dpo, online_correction, self_labeled, self_labeled_sampled
 
 
 def oracle(beta: float, correction: float = 1.0, baseline: float = 0.0) -> Surrogate:
@@ -27,7 +27,7 @@ def self_sampled(beta: float, correction: float = 1.0, label_score: float = 1.0,
 
     def surrogate(logps: LogProbs, label: Tensor) -> Tensor:
         loss = dpo(logps, label, beta)
-        learned = self_labelled_sampled(partial(dpo, beta=beta), logps, 1 - label, label_score, beta)
+        learned = self_labeled_sampled(partial(dpo, beta=beta), logps, 1 - label, label_score, beta)
         return learned + oracle(beta, correction, baseline)(logps, label) - loss
 
     return surrogate
@@ -37,7 +37,7 @@ def self_averaged(beta: float, correction: float = 1.0, label_score: bool = True
     """``H + c sg(H - b) (...)``; without the label score the label is a constant."""
 
     def surrogate(logps: LogProbs, label: Tensor) -> Tensor:
-        entropy = self_labelled(partial(dpo, beta=beta), logps, beta)
+        entropy = self_labeled(partial(dpo, beta=beta), logps, beta)
         learned = entropy if label_score else dpo(logps, label, beta)
         sign = 1.0 if correction >= 0 else -1.0
         return learned + sign * (online_correction(entropy, logps, abs(correction), baseline) - entropy)

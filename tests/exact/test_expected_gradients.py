@@ -14,7 +14,7 @@ from torch import Tensor
 
 from setsail import lab
 from setsail.lab import Surrogate, TabularWorld, WeightedPairs
-from setsail.objectives import LogProbs, dpo, online_correction, self_labelled_sampled
+from setsail.objectives import LogProbs, dpo, online_correction, self_labeled_sampled
 from setsail.policies.tabular import EnumerablePolicy, TabularTokenPolicy
 
 World = tuple[EnumerablePolicy, TabularWorld]
@@ -40,7 +40,7 @@ def _oracle_error(world: World, beta: float, surrogate: Surrogate, labels: str =
 def _self_error(world: World, beta: float, surrogate: Surrogate, labels: str = "sampled") -> float:
     """Relative distance between a surrogate's expected gradient and the gradient of -J'."""
     policy, tabular = world
-    pairs = lab.policy_pairs(policy.frozen()).self_labelled(policy, tabular.reference, beta)
+    pairs = lab.policy_pairs(policy.frozen()).self_labeled(policy, tabular.reference, beta)
     found = lab.expected_gradient(policy, tabular.reference, pairs, surrogate, labels)
     wanted = lab.finite_difference(lambda: -lab.self_objective(policy, tabular.reference, beta), lab.parameters(policy))
     return _relative_error(found, wanted)
@@ -49,13 +49,13 @@ def _self_error(world: World, beta: float, surrogate: Surrogate, labels: str = "
 def _ddp_error(world: World, beta: float, r: float, rho: float, surrogate: Surrogate) -> float:
     """Relative distance between the mixture's expected gradient and that of (1-r) DPO + r rho entropy."""
     policy, tabular = world
-    own = tabular.data.self_labelled(policy, tabular.reference, beta)
+    own = tabular.data.self_labeled(policy, tabular.reference, beta)
     offline = lab.expected_gradient(policy, tabular.reference, tabular.data, partial(dpo, beta=beta))
-    relabelled = lab.expected_gradient(policy, tabular.reference, own, surrogate)
+    relabeled = lab.expected_gradient(policy, tabular.reference, own, surrogate)
     wanted = lab.finite_difference(
         lambda: lab.ddp_objective(policy, tabular.reference, tabular.data, r, rho, beta), lab.parameters(policy)
     )
-    return _relative_error((1 - r) * offline + r * relabelled, wanted)
+    return _relative_error((1 - r) * offline + r * relabeled, wanted)
 
 
 @pytest.mark.parametrize("labels", ["sampled", "averaged"])
@@ -75,7 +75,7 @@ def test_acceptance_4_self_labels_averaged(world: World, beta: float, baseline: 
 
 
 @pytest.mark.parametrize(("r", "rho"), [(0.4, 0.2), (0.4, 0.0), (0.3, 1.0)])
-def test_acceptance_4_relabelled_data_set(world: World, beta: float, r: float, rho: float) -> None:
+def test_acceptance_4_relabeled_data_set(world: World, beta: float, r: float, rho: float) -> None:
     assert _ddp_error(world, beta, r, rho, self_sampled(beta, correction=0.0, label_score=rho)) < EXACT
 
 
@@ -92,9 +92,9 @@ def test_acceptance_5_a_missing_label_score_is_noticed(world: World, beta: float
     assert _ddp_error(world, beta, 0.3, 1.0, self_sampled(beta, correction=0.0, label_score=0.0)) > WRONG
 
 
-def test_acceptance_7_the_self_labelled_gradient_has_mean_zero_for_every_pair(world: World, beta: float) -> None:
+def test_acceptance_7_the_self_labeled_gradient_has_mean_zero_for_every_pair(world: World, beta: float) -> None:
     policy, tabular = world
-    pairs = lab.policy_pairs(policy.frozen()).self_labelled(policy, tabular.reference, beta)
+    pairs = lab.policy_pairs(policy.frozen()).self_labeled(policy, tabular.reference, beta)
     assert pairs.p is not None
     each = pairs.p.unsqueeze(-1) * lab.per_pair_gradients(
         policy, tabular.reference, pairs, partial(dpo, beta=beta), torch.ones_like(pairs.p)
@@ -104,12 +104,12 @@ def test_acceptance_7_the_self_labelled_gradient_has_mean_zero_for_every_pair(wo
     assert each.abs().max().item() < 1e-12
 
 
-def test_acceptance_7_a_self_labelled_route_with_coefficient_0_has_mean_zero(world: World, beta: float) -> None:
+def test_acceptance_7_a_self_labeled_route_with_coefficient_0_has_mean_zero(world: World, beta: float) -> None:
     policy, tabular = world
-    pairs = lab.policy_pairs(policy.frozen()).self_labelled(policy, tabular.reference, beta)
+    pairs = lab.policy_pairs(policy.frozen()).self_labeled(policy, tabular.reference, beta)
 
     def surrogate(logps: LogProbs, label: Tensor) -> Tensor:
-        return self_labelled_sampled(partial(dpo, beta=beta), logps, 1 - label, 0.0, beta)
+        return self_labeled_sampled(partial(dpo, beta=beta), logps, 1 - label, 0.0, beta)
 
     assert lab.expected_gradient(policy, tabular.reference, pairs, surrogate).abs().max().item() < 1e-12
 

@@ -16,8 +16,8 @@ from setsail.objectives import (
     online_correction,
     preference_entropy,
     robust,
-    self_labelled,
-    self_labelled_sampled,
+    self_labeled,
+    self_labeled_sampled,
     slic,
 )
 
@@ -28,8 +28,8 @@ LOSSES: dict[str, Callable[[LogProbs], Tensor]] = {
     "dpo-smoothed": partial(dpo, beta=BETA, label_smoothing=0.1),
     "slic": partial(slic, beta=BETA),
     "entropy": partial(preference_entropy, beta=BETA),
-    "self-averaged": lambda logps: self_labelled(partial(dpo, beta=BETA), logps, BETA),
-    "self-sampled-first": lambda logps: self_labelled_sampled(
+    "self-averaged": lambda logps: self_labeled(partial(dpo, beta=BETA), logps, BETA),
+    "self-sampled-first": lambda logps: self_labeled_sampled(
         partial(dpo, beta=BETA), logps, torch.zeros_like(logps.policy_first), 0.2, BETA
     ),
     "robust": robust(partial(dpo, beta=BETA), 0.1),

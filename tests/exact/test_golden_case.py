@@ -14,8 +14,8 @@ from setsail.objectives import (
     dpo,
     online_correction,
     preference_entropy,
-    self_labelled,
-    self_labelled_sampled,
+    self_labeled,
+    self_labeled_sampled,
 )
 
 BETA = 0.5
@@ -55,15 +55,15 @@ def test_acceptance_2_self_objective() -> None:
 @pytest.mark.parametrize("labels", ["averaged", "sampled"])
 def test_acceptance_2_response_term_and_label_term(labels: str) -> None:
     policy, world = lab.golden_world()
-    pairs = lab.policy_pairs(policy.frozen()).self_labelled(policy, world.reference, BETA)
+    pairs = lab.policy_pairs(policy.frozen()).self_labeled(policy, world.reference, BETA)
 
     def label_term(logps: LogProbs, label: Tensor) -> Tensor:
         if labels == "averaged":
-            return self_labelled(OBJECTIVE, logps, BETA)
-        return self_labelled_sampled(OBJECTIVE, logps, 1 - label, 1.0, BETA)
+            return self_labeled(OBJECTIVE, logps, BETA)
+        return self_labeled_sampled(OBJECTIVE, logps, 1 - label, 1.0, BETA)
 
     def corrected(logps: LogProbs, label: Tensor) -> Tensor:
-        loss = self_labelled(OBJECTIVE, logps, BETA) if labels == "averaged" else OBJECTIVE(logps, label)
+        loss = self_labeled(OBJECTIVE, logps, BETA) if labels == "averaged" else OBJECTIVE(logps, label)
         return label_term(logps, label) + online_correction(loss, logps, 1.0, 0.0) - loss
 
     learned = lab.expected_gradient(policy, world.reference, pairs, label_term)
@@ -83,7 +83,7 @@ def test_acceptance_6_scalar_values_at_a_margin_of_0_7() -> None:
     logps = _pair_at(0.7)
     objective = partial(dpo, beta=1.0)
     assert -objective(logps).item() == pytest.approx(-0.4031860489, abs=1e-10)
-    sampled = self_labelled_sampled(objective, logps, torch.zeros(1), 0.2, beta=1.0)
+    sampled = self_labeled_sampled(objective, logps, torch.zeros(1), 0.2, beta=1.0)
     assert sampled.item() == pytest.approx(0.3869301499, abs=1e-10)
     (slope,) = torch.autograd.grad(sampled, logps.policy_first)
     assert slope.item() == pytest.approx(-0.3050558156, abs=1e-10)

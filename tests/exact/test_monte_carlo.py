@@ -15,7 +15,7 @@ from setsail import lab
 from setsail.core import stream
 from setsail.lab import TabularWorld
 from setsail.objectives import LogProbs, dpo, draw_preference, implicit_preference, leave_one_out, online_correction
-from setsail.objectives import self_labelled as self_labelled_loss
+from setsail.objectives import self_labeled as self_labeled_loss
 from setsail.policies.tabular import EnumerablePolicy
 
 World = tuple[EnumerablePolicy, TabularWorld]
@@ -117,9 +117,9 @@ def test_acceptance_15_averaged_labels_and_a_baseline_cut_the_variance_of_oracle
     assert reduced <= 0.25 * plain
 
 
-def test_acceptance_15_averaged_labels_and_a_baseline_cut_the_variance_of_self_labelled_pairs(world: World) -> None:
+def test_acceptance_15_averaged_labels_and_a_baseline_cut_the_variance_of_self_labeled_pairs(world: World) -> None:
     policy, tabular = world
-    pairs = lab.policy_pairs(policy.frozen()).self_labelled(policy, tabular.reference, 0.5)
+    pairs = lab.policy_pairs(policy.frozen()).self_labeled(policy, tabular.reference, 0.5)
     baseline = -lab.self_objective(policy, tabular.reference, 0.5).item()
     plain = lab.gradient_variance(policy, tabular.reference, pairs, self_sampled(0.5))
     reduced = lab.gradient_variance(policy, tabular.reference, pairs, self_averaged(0.5, baseline=baseline), "averaged")
@@ -144,4 +144,4 @@ def test_a_label_average_is_the_mean_over_drawn_labels(world: World) -> None:
     q = implicit_preference(logps, 0.5)
     objective = partial(dpo, beta=0.5)
     drawn = q * objective(logps, torch.ones_like(q)) + (1 - q) * objective(logps, torch.zeros_like(q))
-    torch.testing.assert_close(self_labelled_loss(objective, logps, 0.5), drawn, atol=1e-12, rtol=0)
+    torch.testing.assert_close(self_labeled_loss(objective, logps, 0.5), drawn, atol=1e-12, rtol=0)

@@ -109,7 +109,7 @@ def _fit_one_pair(direction: Callable[[EnumerablePolicy, EnumerablePolicy], Tens
 
 
 @pytest.mark.parametrize(("r", "rho", "fitted"), [(0.4, 0.2, 0.7258), (0.4, 1.0, 0.848), (0.4, 0.0, 0.7)])
-def test_acceptance_27_self_labelling_is_over_confident(r: float, rho: float, fitted: float) -> None:
+def test_acceptance_27_self_labeling_is_over_confident(r: float, rho: float, fitted: float) -> None:
     """A pair with true P = 0.70: the more weight the policy's own label has, the more certain it ends up."""
     pairs = lab.dataset_pairs(torch.tensor([[0, 0, 1]]), torch.tensor([0.7], dtype=torch.float64))
     found = _fit_one_pair(

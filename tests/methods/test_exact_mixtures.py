@@ -157,7 +157,7 @@ def test_sail_robust_adds_the_mean_margin() -> None:
     """In the interior: sail-dpr plus radius times E|u|, for preferences farther than the radius from certainty."""
     policy, tabular = lab.token_world()
     tabular = TabularWorld(
-        tabular.reference, tabular.data.labelled(torch.full((8,), 0.4, dtype=torch.float64)), tabular.preference
+        tabular.reference, tabular.data.labeled(torch.full((8,), 0.4, dtype=torch.float64)), tabular.preference
     )
     method = get("sail-robust").configured(parameters={"beta": 0.5}, robust_radius=0.01)
     plain = get("sail-dpr").configured(parameters={"beta": 0.5})
@@ -175,7 +175,7 @@ def test_sail_robust_adds_the_mean_margin() -> None:
     assert _relative_error(found, lab.finite_difference(margins, lab.parameters(policy))) < 1e-6
 
 
-def test_acceptance_10_a_labelled_route_without_correction_is_dpo_on_its_pairs(world: World) -> None:
+def test_acceptance_10_a_labeled_route_without_correction_is_dpo_on_its_pairs(world: World) -> None:
     policy, tabular = world
     logps = tabular.data.log_probs(policy, tabular.reference)
     method = get("sail-dpr")

@@ -16,9 +16,9 @@ from setsail.methods import (
     forward_kl,
     get,
     on_policy,
-    on_policy_self_labelled,
+    on_policy_self_labeled,
     route_loss,
-    self_labelled_dataset,
+    self_labeled_dataset,
 )
 from setsail.objectives import LogProbs, dpo, ipo
 from setsail.reference import ReferenceRule, every
@@ -47,11 +47,11 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "it has no offline part, so its route weights (dpr=0.5) must sum to 1, not 0.5; use sail-dpr",
     ),
     "only itself": (
-        lambda: _method(routes=(on_policy_self_labelled(weight=1.0, coefficient=1.0),), offline=False),
+        lambda: _method(routes=(on_policy_self_labeled(weight=1.0, coefficient=1.0),), offline=False),
         "a policy that only labels itself cannot start",
     ),
     "only itself names a way out": (
-        lambda: _method(routes=(on_policy_self_labelled(weight=1.0, coefficient=1.0),), offline=False),
+        lambda: _method(routes=(on_policy_self_labeled(weight=1.0, coefficient=1.0),), offline=False),
         "add offline pairs (sail-ddp, sail-dpp) or a labeler (online-dpo)",
     ),
     "no source": (lambda: _method(offline=False), "its route weights () must sum to 1, not 0; use sail-dpr"),
@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     # Numbers of a route.
     "negative coefficient": (
-        lambda: self_labelled_dataset(weight=0.1, coefficient=-1.0),
+        lambda: self_labeled_dataset(weight=0.1, coefficient=-1.0),
         "route 'ddp': coefficient must be a number >= 0, got -1.0",
     ),
     "negative correction": (
@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no preference between fresh answers": (
         lambda: Route(name="x", responses="policy", preference="dataset", weight=0.1),
         "the data set holds no preference between completions that the policy draws; use preference='labeler' "
-        "(a reward) or 'policy' (self-labelling)",
+        "(a reward) or 'policy' (self-labeling)",
     ),
     "correction on the data set": (
         lambda: get("sail-ddp").configured(corrections={"ddp": 0.1}),

@@ -20,7 +20,7 @@ from setsail.objectives import (
     k1,
     k3,
     preference_entropy,
-    self_labelled,
+    self_labeled,
     slic,
 )
 
@@ -103,12 +103,12 @@ def test_slic_stops_pulling_beyond_its_margin() -> None:
 
 
 @pytest.mark.parametrize("u", [-5.0, -0.3, 0.0, 2.0])
-def test_the_self_labelled_loss_of_dpo_is_the_entropy_of_its_preference(u: float) -> None:
+def test_the_self_labeled_loss_of_dpo_is_the_entropy_of_its_preference(u: float) -> None:
     logps = _at(u / 0.1)
     q = 1 / (1 + math.exp(-u))
     entropy = -q * math.log(q) - (1 - q) * math.log(1 - q)
     assert preference_entropy(logps).item() == pytest.approx(entropy, abs=1e-12)
-    loss = self_labelled(dpo, logps)
+    loss = self_labeled(dpo, logps)
     assert loss.item() == pytest.approx(entropy, abs=1e-12)
     (slope,) = torch.autograd.grad(loss, logps.policy_first)
     assert slope.item() == pytest.approx(-0.1 * u * q * (1 - q), abs=1e-12)

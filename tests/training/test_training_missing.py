@@ -50,7 +50,7 @@ def test_rows_without_a_score_are_dropped_and_counted(build: Build, tmp_path: Pa
 
 
 def test_the_share_is_one_of_routed_rows(build: Build) -> None:
-    """Over a run, missing / labelled rows of the route, whatever number of pairs a row makes."""
+    """Over a run, missing / labeled rows of the route, whatever number of pairs a row makes."""
     asked: list[int] = []
 
     def score(prompts: Sequence[str], completions: Sequence[str], number: Sequence[int], **_: Any) -> Any:

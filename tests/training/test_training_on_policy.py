@@ -19,7 +19,7 @@ from setsail import methods
 from setsail.core import Candidates, Completion, Judgement, Pair, Prompt, Row, Sampling, TrainingError
 from setsail.engines import TransformersEngine
 from setsail.methods import Method
-from setsail.objectives import LogProbs, dpo, self_labelled
+from setsail.objectives import LogProbs, dpo, self_labeled
 from setsail.policies import collate, score, token_logps
 from setsail.training.buffer import PairBuffer
 from setsail.training.feed import MicroRows
@@ -82,8 +82,8 @@ def _expected(model: Any, reference: Any, method: Method, masked: bool) -> dict[
     p = torch.sigmoid(rewards[i] - rewards[j])
     [route] = method.active_routes
     beta = method.beta
-    if route.is_self_labelled:
-        loss = self_labelled(lambda record, label: dpo(record, label, beta), logps, beta)
+    if route.is_self_labeled:
+        loss = self_labeled(lambda record, label: dpo(record, label, beta), logps, beta)
     else:
         loss = dpo(logps, p, beta)
     chance = (policy[i] + policy[j]).exp()

@@ -45,9 +45,8 @@ def _plan(folder: Path, kind: str, split: dict[str, int], models: dict[str, str]
     return [{**case, "out": str(folder / f"{kind}-{case['name']}")} for case in cases]
 
 
-def _run(folder: Path, kind: str, split: dict[str, int], models: dict[str, str], launcher: list[str], env: Any) -> None:
-    plan = folder / f"{kind}.json"
-    plan.write_text(json.dumps(_plan(folder, kind, split, models)))
+def _run(plan: Path, cases: list[dict[str, Any]], launcher: list[str], env: Any) -> None:
+    plan.write_text(json.dumps(cases))
     done = subprocess.run(
         [*launcher, str(CHILD), str(plan)], env=env, capture_output=True, text=True, timeout=300, check=False
     )
@@ -62,14 +61,15 @@ def outcome(
     folder = tmp_path_factory.mktemp("processes")
     models = {"start": model_path, "moved": moved_path}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    splits: dict[str, tuple[dict[str, int], list[str]]] = {
-        "1x8": ({"per_device_train_batch_size": 8}, [sys.executable]),
-        "2x4": ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}, [sys.executable]),
-        "8x1": ({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}, [sys.executable]),
-        "ranks": ({"per_device_train_batch_size": 4}, torchrun),
+    splits = {
+        "1x8": {"per_device_train_batch_size": 8},
+        "2x4": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        "8x1": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
     }
-    for kind, (split, launcher) in splits.items():
-        _run(folder, kind, split, models, launcher, child_environment)
+    alone = [case for kind, split in splits.items() for case in _plan(folder, kind, split, models)]
+    together = _plan(folder, "ranks", {"per_device_train_batch_size": 4}, models)
+    _run(folder / "alone.json", alone, [sys.executable], child_environment)
+    _run(folder / "together.json", together, torchrun, child_environment)
 
     def load(kind: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(folder / f"{kind}-{name}.pt", weights_only=True)

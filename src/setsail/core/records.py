@@ -1,7 +1,7 @@
 """The records that flow through a run: row -> candidates -> judgement -> pair.
 
 Units: log-probs in nats, lengths in tokens, probabilities in [0, 1]. "First" and "second" name the two
-completions of a pair before and after labelling; ``p`` is the probability that the first is preferred. A
+completions of a pair before and after labeling; ``p`` is the probability that the first is preferred. A
 preference that could not be obtained is ``None`` (missing), never a number.
 """
 

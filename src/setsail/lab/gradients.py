@@ -75,7 +75,7 @@ def expected_gradient(
     Args:
         policy: whose gradient is taken.
         reference: the reference policy.
-        pairs: the distribution of pairs, with their preferences (see :meth:`WeightedPairs.self_labelled`).
+        pairs: the distribution of pairs, with their preferences (see :meth:`WeightedPairs.self_labeled`).
         surrogate: maps the log-probs and the label of each pair to a value of each pair.
         labels: enumerate hard labels with their probabilities, or hand over the probability itself.
 
@@ -96,7 +96,7 @@ def expected_gradient(
 def _preference(pairs: WeightedPairs) -> Tensor:
     if pairs.p is None:
         raise ValueError(
-            "these pairs carry no preference; use pairs.labelled(p) or pairs.self_labelled(policy, reference)"
+            "these pairs carry no preference; use pairs.labeled(p) or pairs.self_labeled(policy, reference)"
         )
     return pairs.p.detach()
 
@@ -196,9 +196,9 @@ def monte_carlo_gradient(
     first, second = policy.sample(prompt, numbers[:, 1:3]).unbind(-1)
     pairs = WeightedPairs(prompt, first, second, torch.full((draws,), 1 / draws, dtype=torch.float64))
     if preference is None:
-        pairs = pairs.self_labelled(policy, reference, beta)
+        pairs = pairs.self_labeled(policy, reference, beta)
     else:
-        pairs = pairs.labelled(preference[prompt, first, second])
+        pairs = pairs.labeled(preference[prompt, first, second])
     p = _preference(pairs)
     label = draw_preference(p, numbers[:, 3]) if labels == "sampled" else p
     each = per_pair_gradients(policy, reference, pairs, surrogate, label)

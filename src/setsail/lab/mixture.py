@@ -63,7 +63,7 @@ def _expected_surrogate(
     pairs = _route_pairs(route, policy.frozen(), world)
     logps = pairs.log_probs(policy, world.reference)
     own = implicit_preference(logps, method.beta).detach()
-    label = own if route.is_self_labelled or pairs.p is None else pairs.p
+    label = own if route.is_self_labeled or pairs.p is None else pairs.p
 
     def surrogate(uniform: Tensor) -> Tensor:
         return route_loss(method, route, logps, pairs.p, uniform=uniform, baseline=baseline).surrogate
@@ -126,7 +126,7 @@ def _stated_route(
     objective = method.bound_objective()
 
     def loss(logps: LogProbs, p: Tensor | None) -> Tensor:
-        p = implicit_preference(logps, method.beta) if route.is_self_labelled else p
+        p = implicit_preference(logps, method.beta) if route.is_self_labeled else p
         if route.labels == "averaged" or p is None:
             return objective(logps, p)
         return p * objective(logps, torch.ones_like(p)) + (1 - p) * objective(logps, torch.zeros_like(p))

@@ -31,13 +31,13 @@ class WeightedPairs:
         """The record that objectives read, one entry a pair; only the policy's part carries gradient."""
         return policy.pair_log_probs(reference, self.prompt, self.first, self.second)
 
-    def labelled(self, p: Tensor) -> WeightedPairs:
+    def labeled(self, p: Tensor) -> WeightedPairs:
         """The same pairs with another preference."""
         return replace(self, p=p.detach())
 
-    def self_labelled(self, policy: EnumerablePolicy, reference: EnumerablePolicy, beta: float) -> WeightedPairs:
+    def self_labeled(self, policy: EnumerablePolicy, reference: EnumerablePolicy, beta: float) -> WeightedPairs:
         """The same pairs with the policy's own preference ``sigmoid(u)``, as a constant."""
-        return self.labelled(implicit_preference(self.log_probs(policy, reference), beta))
+        return self.labeled(implicit_preference(self.log_probs(policy, reference), beta))
 
 
 def bradley_terry(reward: Tensor) -> Tensor:

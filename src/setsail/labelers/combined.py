@@ -35,7 +35,7 @@ class Combined:
         name: who signs the judgements; by default the labelers' names joined by ``+``.
 
     Raises:
-        ConfigError: unusable weights, ``over`` or ``scale``; when labelling, a labeler without scores that are
+        ConfigError: unusable weights, ``over`` or ``scale``; when labeling, a labeler without scores that are
             to be added.
 
     >>> from setsail.core import Completion, Prompt

@@ -40,7 +40,7 @@ class MissingGuard:
 
     Raises:
         ConfigError: ``max_missing_rate`` outside [0, 1] or ``min_seen`` below 1.
-        LabelerError: when labelling: ``missing / seen > max_missing_rate`` with at least ``min_seen`` pairs seen, or
+        LabelerError: when labeling: ``missing / seen > max_missing_rate`` with at least ``min_seen`` pairs seen, or
             everything so far missing after ``min_seen`` pairs or three calls, whichever comes first.
 
     >>> from setsail.core import Completion, Prompt

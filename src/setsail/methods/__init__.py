@@ -7,7 +7,7 @@
 
 from setsail.methods.catalogue import CATALOGUE, get, names
 from setsail.methods.loss import RouteLoss, route_loss
-from setsail.methods.parts import Addend, Route, forward_kl, on_policy, on_policy_self_labelled, self_labelled_dataset
+from setsail.methods.parts import Addend, Route, forward_kl, on_policy, on_policy_self_labeled, self_labeled_dataset
 from setsail.methods.spec import Method
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "get",
     "names",
     "on_policy",
-    "on_policy_self_labelled",
+    "on_policy_self_labeled",
     "route_loss",
-    "self_labelled_dataset",
+    "self_labeled_dataset",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from setsail.core import ConfigError, nearest
-from setsail.methods.parts import forward_kl, on_policy, on_policy_self_labelled, self_labelled_dataset
+from setsail.methods.parts import forward_kl, on_policy, on_policy_self_labeled, self_labeled_dataset
 from setsail.methods.spec import Method
 from setsail.objectives import dpo, ipo, slic
 from setsail.reference import every
@@ -55,10 +55,10 @@ _SLIC = _DPO.but(
 )
 _SAIL_DDP = _DPO.but(
     "sail-ddp",
-    summary="DPO; some rows are labelled again by the policy itself (costs nothing)",
+    summary="DPO; some rows are labeled again by the policy itself (costs nothing)",
     equation="(1-r) E[-F] + r rho E[H(sigmoid(u))]",
     paper=SAIL,
-    routes=(self_labelled_dataset(weight=0.4, coefficient=0.2),),
+    routes=(self_labeled_dataset(weight=0.4, coefficient=0.2),),
     deviations=(AVERAGED,),
     presets={"published": {"weights": {"ddp": 0.4}, "coefficients": {"ddp": 0.2}}},
 )
@@ -67,13 +67,13 @@ _SAIL_DPP = _DPO.but(
     summary="DPO; some rows become two fresh completions that the policy labels itself",
     equation="(1-p) E[-F] + p pi E_pi[H(sigmoid(u))] (+ correction)",
     paper=SAIL,
-    routes=(on_policy_self_labelled(weight=0.3, coefficient=0.2),),
+    routes=(on_policy_self_labeled(weight=0.3, coefficient=0.2),),
     deviations=(AVERAGED, NO_SELF_CORRECTION, HOOK),
     presets={"published": {"weights": {"dpp": 0.3}, "coefficients": {"dpp": 0.2}, "corrections": {"dpp": 0.2}}},
 )
 _SAIL_DPR = _DPO.but(
     "sail-dpr",
-    summary="DPO; some rows become two fresh completions labelled by a reward model or a program",
+    summary="DPO; some rows become two fresh completions labeled by a reward model or a program",
     equation="(1-g) E[-F] + g E_pi[-P F(u) - (1-P) F(-u)] (+ correction)",
     paper=SAIL,
     routes=(on_policy(weight=0.3),),
@@ -86,15 +86,15 @@ _SAIL_MIX = _DPO.but(
     equation="(1-r-p-g) E[-F] + the terms of sail-ddp, sail-dpp and sail-dpr",
     paper=SAIL,
     routes=(
-        self_labelled_dataset(weight=0.2, coefficient=0.2),
-        on_policy_self_labelled(weight=0.15, coefficient=0.2),
+        self_labeled_dataset(weight=0.2, coefficient=0.2),
+        on_policy_self_labeled(weight=0.15, coefficient=0.2),
         on_policy(weight=0.15),
     ),
     deviations=(AVERAGED, NO_CORRECTION, HOOK, "the paper states no weights for the mixture; these are ours"),
 )
 _ONLINE_DPO = _DPO.but(
     "online-dpo",
-    summary="every pair is two fresh completions labelled by a reward model or a program",
+    summary="every pair is two fresh completions labeled by a reward model or a program",
     equation="E_pi[-P F(u) - (1-P) F(-u)]",
     paper="arXiv 2402.04792",
     routes=(on_policy(weight=1.0),),

@@ -13,8 +13,8 @@ from setsail.objectives import (
     draw_preference,
     implicit_preference,
     online_correction,
-    self_labelled,
-    self_labelled_sampled,
+    self_labeled,
+    self_labeled_sampled,
 )
 
 
@@ -69,16 +69,16 @@ def route_loss(
     if route.labels == "sampled":
         if uniform is None:
             raise ValueError(f"route {route.name!r} samples its labels: pass one uniform draw a pair")
-        chance = implicit_preference(logps, method.beta) if route.is_self_labelled else p
-        assert chance is not None, "a labelled pair without its preference"
+        chance = implicit_preference(logps, method.beta) if route.is_self_labeled else p
+        assert chance is not None, "a labeled pair without its preference"
         value = objective(logps, draw_preference(chance, uniform))
         scaled = (
-            self_labelled_sampled(objective, logps, uniform, route.coefficient, method.beta)
-            if route.is_self_labelled
+            self_labeled_sampled(objective, logps, uniform, route.coefficient, method.beta)
+            if route.is_self_labeled
             else route.coefficient * value
         )
     else:
-        value = self_labelled(objective, logps, method.beta) if route.is_self_labelled else objective(logps, p)
+        value = self_labeled(objective, logps, method.beta) if route.is_self_labeled else objective(logps, p)
         scaled = route.coefficient * value
     if route.correction == 0:
         return RouteLoss(scaled, value)

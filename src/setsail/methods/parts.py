@@ -59,14 +59,14 @@ class Route:
         if self.responses == "policy" and self.preference == "dataset":
             raise SpecError(
                 f"route {self.name!r}: the data set holds no preference between completions that the policy draws; "
-                "use preference='labeler' (a reward) or 'policy' (self-labelling)"
+                "use preference='labeler' (a reward) or 'policy' (self-labeling)"
             )
         if self.responses == "dataset" and self.correction:
             raise SpecError(
                 f"route {self.name!r}: a correction of {self.correction} belongs to completions drawn from the policy, "
                 "but these come from the data set; set the correction to 0 or use responses='policy'"
             )
-        if self.is_self_labelled and self.pairing == "best-worst":
+        if self.is_self_labeled and self.pairing == "best-worst":
             raise SpecError(
                 f"route {self.name!r}: best-worst pairs are chosen by score, but the policy labels its own "
                 "pairs without "
@@ -100,18 +100,18 @@ class Route:
                 )
 
     @property
-    def is_self_labelled(self) -> bool:
+    def is_self_labeled(self) -> bool:
         """Whether the policy's own implicit reward is the label."""
         return self.preference == "policy"
 
 
-def self_labelled_dataset(*, weight: float, coefficient: float) -> Route:
-    """DDP: the data set's completions, labelled again by the policy (weight r, coefficient rho)."""
+def self_labeled_dataset(*, weight: float, coefficient: float) -> Route:
+    """DDP: the data set's completions, labeled again by the policy (weight r, coefficient rho)."""
     return Route(name="ddp", responses="dataset", preference="policy", weight=weight, coefficient=coefficient)
 
 
-def on_policy_self_labelled(*, weight: float, coefficient: float, correction: float = 0.0) -> Route:
-    """DPP: completions drawn from the policy and labelled by it (weight p, coefficient and correction pi)."""
+def on_policy_self_labeled(*, weight: float, coefficient: float, correction: float = 0.0) -> Route:
+    """DPP: completions drawn from the policy and labeled by it (weight p, coefficient and correction pi)."""
     return Route(
         name="dpp",
         responses="policy",
@@ -123,7 +123,7 @@ def on_policy_self_labelled(*, weight: float, coefficient: float, correction: fl
 
 
 def on_policy(*, weight: float, correction: float = 0.0) -> Route:
-    """DPR: completions drawn from the policy, labelled by a reward model or program (weight g, correction gamma)."""
+    """DPR: completions drawn from the policy, labeled by a reward model or program (weight g, correction gamma)."""
     return Route(name="dpr", responses="policy", preference="labeler", weight=weight, correction=correction)
 
 

@@ -222,14 +222,14 @@ class Method:
         if self.offline and self.routes and total >= 1 - 1e-9:
             raise SpecError(
                 f"{self.name}: the route weights ({weights}) sum to {total:g}, which leaves no offline pairs; keep the "
-                "sum below 1, or use online-dpo to train on labelled completions of the policy alone"
+                "sum below 1, or use online-dpo to train on labeled completions of the policy alone"
             )
         if not self.offline and abs(total - 1) > 1e-9:
             raise SpecError(
                 f"{self.name}: it has no offline part, so its route weights ({weights}) must sum to 1, not {total:g}; "
                 "use sail-dpr to mix in pairs of the data set"
             )
-        if not self.offline and all(route.is_self_labelled for route in self.active_routes):
+        if not self.offline and all(route.is_self_labeled for route in self.active_routes):
             raise SpecError(
                 f"{self.name}: a policy that only labels itself cannot start (at the reference every "
                 "preference is 1/2 and "
@@ -246,7 +246,7 @@ class Method:
         is_label_likelihood = (
             self.objective is dpo and not self.parameters.get("label_smoothing") and not self.robust_radius
         )
-        if route.is_self_labelled and route.labels == "sampled" and not is_label_likelihood:
+        if route.is_self_labeled and route.labels == "sampled" and not is_label_likelihood:
             raise SpecError(
                 f"{self.name}: sampled self-labels need a loss that is the label's negative log-likelihood "
                 "(dpo, no label "

@@ -13,7 +13,7 @@ def implicit_preference(logps: LogProbs, beta: float = 0.1) -> Tensor:
     """``q = sigmoid(u)``: how likely the policy's implicit reward finds the first completion better.
 
     ``u = beta * d`` with d the log-ratio difference; shape ``(pairs,)``. Gradient flows into the policy: used as
-    the label ``p`` of an objective, it gives the label-score term of a self-labelled pair.
+    the label ``p`` of an objective, it gives the label-score term of a self-labeled pair.
 
     Source: arXiv 2406.15567, the self-improvement oracle; arXiv 2305.18290, equation 5.
 

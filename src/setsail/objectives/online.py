@@ -3,7 +3,7 @@
 Legend: ``F = -loss``, ``s(y) = grad log pi(y|x)``. For completions drawn from the policy the gradient of the expected
 loss has two parts: the objective's own (T2) and the response-score term ``E[loss * (s(y1) + s(y2))]`` (T1), which
 :func:`online_correction` adds as a surrogate. For labels drawn from the policy it has the label-score term, which a
-label ``p = sigmoid(u)`` that carries gradient brings by itself (:func:`self_labelled`).
+label ``p = sigmoid(u)`` that carries gradient brings by itself (:func:`self_labeled`).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def online_correction(
     return loss + coefficient * advantage * (logps.policy_first + logps.policy_second)
 
 
-def self_labelled(objective: PairwiseObjective, logps: LogProbs, beta: float = 0.1) -> Tensor:
+def self_labeled(objective: PairwiseObjective, logps: LogProbs, beta: float = 0.1) -> Tensor:
     """The objective under the policy's own label, averaged over that label.
 
         loss = q loss(y1 preferred) + (1 - q) loss(y2 preferred),   q = sigmoid(u) with gradient
@@ -105,13 +105,13 @@ def self_labelled(objective: PairwiseObjective, logps: LogProbs, beta: float = 0
 
     >>> from setsail.objectives import dpo
     >>> zero = torch.zeros(1)
-    >>> round(self_labelled(dpo, LogProbs(zero, zero, zero, zero)).item(), 6)
+    >>> round(self_labeled(dpo, LogProbs(zero, zero, zero, zero)).item(), 6)
     0.693147
     """
     return objective(logps, implicit_preference(logps, beta))
 
 
-def self_labelled_sampled(
+def self_labeled_sampled(
     objective: PairwiseObjective, logps: LogProbs, uniform: Tensor, coefficient: float, beta: float = 0.1
 ) -> Tensor:
     """The objective under *one* label drawn from the policy, with the label-score term as the paper samples it.
@@ -120,7 +120,7 @@ def self_labelled_sampled(
 
     Only for objectives that are the label's negative log-likelihood, ``loss = -log q(label)`` (DPO without
     smoothing): there ``grad(-(c/2) loss^2) = -c loss grad loss`` is the label-score term. Its expectation is c
-    times the gradient of :func:`self_labelled`; its variance is far larger.
+    times the gradient of :func:`self_labeled`; its variance is far larger.
 
     Args:
         objective: DPO with its beta bound.
@@ -133,7 +133,7 @@ def self_labelled_sampled(
 
     >>> from setsail.objectives import dpo
     >>> u = torch.tensor([7.0]); zero = torch.zeros(1)
-    >>> round(self_labelled_sampled(dpo, LogProbs(u, zero, zero, zero), torch.zeros(1), 0.2).item(), 6)
+    >>> round(self_labeled_sampled(dpo, LogProbs(u, zero, zero, zero), torch.zeros(1), 0.2).item(), 6)
     0.38693
     """
     label = draw_preference(implicit_preference(logps, beta), uniform)

@@ -15,7 +15,7 @@ def robust(objective: PairwiseObjective, radius: float) -> PairwiseObjective:
 
     Every objective here is linear in p, so the worst case sits at an end of the interval. For DPO it is
     ``loss + radius |u|`` in the interior and ``-F + radius max(u, 0)`` for a hard label: a penalty on confident
-    margins, which counters the sharpening of self-labelled routes.
+    margins, which counters the sharpening of self-labeled routes.
 
     Args:
         objective: a pairwise objective with its parameters bound.

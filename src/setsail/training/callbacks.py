@@ -60,7 +60,7 @@ class SailCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note where the step's time went; move the reference when its rule says so."""
-        for phase in ("generation", "labelling", "scoring", "update"):
+        for phase in ("generation", "labeling", "scoring", "update"):
             self.trainer.meter.add(f"sail/seconds/{phase}", self.trainer.step_seconds.pop(phase, 0.0))
         rule = self.trainer.method.reference
         if rule.moves_after(state.global_step):
@@ -105,6 +105,6 @@ class SailCallback(TrainerCallback):
 
 def _shown(record: Mapping[str, Any]) -> str:
     """A drawn pair, for people to read."""
-    p = "labelled by the policy" if record["p"] is None else f"preferred with probability {record['p']:.2f}"
+    p = "labeled by the policy" if record["p"] is None else f"preferred with probability {record['p']:.2f}"
     sides = [f"{name} ({p if name == 'chosen' else 'other'}): {record[name]}" for name in ("chosen", "rejected")]
     return "\n".join([f"row {record['row_id']}, route {record['route']}: {record['prompt']}", *sides])

@@ -126,16 +126,16 @@ def _measure(
     logps = scored.logps.select(index)
     margin = (method.beta * logps.log_ratio_difference()).detach().double().cpu()
     q = torch.sigmoid(margin)
-    self_labelled = all(pair.p is None for pair in pairs)
-    p = q if self_labelled else preferences(pairs, torch.float64)
+    self_labeled = all(pair.p is None for pair in pairs)
+    p = q if self_labeled else preferences(pairs, torch.float64)
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)
     prefix = f"sail/{name}"
     meter.add(f"{prefix}/loss", value)
     meter.add(f"{prefix}/p_entropy", entropy)
-    # The margin is signed so that agreement with the label is positive; a self-labelled pair agrees with itself.
+    # The margin is signed so that agreement with the label is positive; a self-labeled pair agrees with itself.
     sign = torch.where(p >= 0.5, 1.0, -1.0)
     meter.add(f"{prefix}/margin", sign * margin)
-    if not self_labelled:
+    if not self_labeled:
         # A tie has no right answer and no chosen side.
         decided = p != 0.5
         meter.add(f"{prefix}/accuracy", right((sign * margin)[decided]))

@@ -21,15 +21,15 @@ class MadePairs:
 
     Attributes:
         pairs: pairs of each visit; empty where the preference is missing or nothing could be compared.
-        labelled: visits that a labeler was asked about, by route name.
+        labeled: visits that a labeler was asked about, by route name.
         missing: those of them whose preference could not be obtained, wholly or in part.
-        seconds: wall-clock of generation and of labelling.
+        seconds: wall-clock of generation and of labeling.
     """
 
     pairs: dict[Visit, tuple[Pair, ...]] = field(default_factory=dict)
-    labelled: dict[str, int] = field(default_factory=dict)
+    labeled: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"generation": 0.0, "labelling": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"generation": 0.0, "labeling": 0.0})
 
 
 class PairMaker:
@@ -49,21 +49,21 @@ class PairMaker:
         """The pairs of ``rows``; completions that are to be drawn are drawn from the current weights, all at once."""
         made = MadePairs()
         drawing: list[tuple[Row, Route]] = []
-        labelling: list[tuple[Route, Candidates]] = []
+        labeling: list[tuple[Route, Candidates]] = []
         for row in rows:
             route = self.route(epoch, row)
             if route is not None and route.responses == "policy":
                 drawing.append((row, route))
             elif route is not None and route.preference == "labeler":
-                labelling.append((route, _given(row)))
+                labeling.append((route, _given(row)))
             else:
                 made.pairs[epoch, row.prompt.row_id] = (_dataset_pair(row, route, epoch),)
         for (_, route), group in zip(drawing, self._draw(epoch, drawing, policy_version, made), strict=True):
             if route.preference == "labeler":
-                labelling.append((route, group))
+                labeling.append((route, group))
             else:
                 made.pairs[epoch, group.prompt.row_id] = _pairs(route, group, None, epoch)
-        self._label(epoch, labelling, made)
+        self._label(epoch, labeling, made)
         return made
 
     def _draw(
@@ -84,32 +84,32 @@ class PairMaker:
         made.seconds["generation"] += time.perf_counter() - started
         return groups
 
-    def _label(self, epoch: int, labelling: Sequence[tuple[Route, Candidates]], made: MadePairs) -> None:
-        if not labelling:
+    def _label(self, epoch: int, labeling: Sequence[tuple[Route, Candidates]], made: MadePairs) -> None:
+        if not labeling:
             return
         assert self.labeler is not None, "a route needs a labeler, but none was given"
         started = time.perf_counter()
-        judgements = self.labeler.label([group for _, group in labelling])
-        made.seconds["labelling"] += time.perf_counter() - started
-        for (route, group), judgement in zip(labelling, judgements, strict=True):
+        judgements = self.labeler.label([group for _, group in labeling])
+        made.seconds["labeling"] += time.perf_counter() - started
+        for (route, group), judgement in zip(labeling, judgements, strict=True):
             pairs = _pairs(route, group, judgement, epoch)
             kept = tuple(pair for pair in pairs if pair.p is not None)
             made.pairs[epoch, group.prompt.row_id] = kept
             unscored = judgement.scores is not None and None in judgement.scores
             missing = len(kept) < len(pairs) or (not pairs and unscored)
-            made.labelled[route.name] = made.labelled.get(route.name, 0) + 1
+            made.labeled[route.name] = made.labeled.get(route.name, 0) + 1
             made.missing[route.name] = made.missing.get(route.name, 0) + int(missing)
 
 
 def _given(row: Row) -> Candidates:
-    """The data set's two completions as candidates to be labelled again."""
+    """The data set's two completions as candidates to be labeled again."""
     assert row.chosen is not None
     assert row.rejected is not None
     return Candidates(prompt=row.prompt, completions=(row.chosen, row.rejected), source="dataset")
 
 
 def _dataset_pair(row: Row, route: Route | None, epoch: int) -> Pair:
-    """The row's own pair: offline, or to be labelled by the policy inside the loss."""
+    """The row's own pair: offline, or to be labeled by the policy inside the loss."""
     assert row.chosen is not None
     assert row.rejected is not None
     return Pair(

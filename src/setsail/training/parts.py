@@ -93,7 +93,7 @@ def build_evaluator(trainer: SailTrainer, config: SailConfig) -> Evaluator:
 
 
 def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
-    """Write drawn or labelled pairs to the run directory at once: what was paid for is not lost."""
+    """Write drawn or labeled pairs to the run directory at once: what was paid for is not lost."""
     step = trainer.state.global_step
     records = [
         pair_record(pair, step)
@@ -107,6 +107,6 @@ def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
         trainer.last_record = everyone[-1]
     for phase, seconds in made.seconds.items():
         trainer.step_seconds[phase] = trainer.step_seconds.get(phase, 0.0) + seconds
-    for route, labelled in made.labelled.items():
+    for route, labeled in made.labeled.items():
         missing = made.missing.get(route, 0)
-        trainer.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * (labelled - missing))
+        trainer.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * (labeled - missing))

@@ -4,7 +4,7 @@ config.yaml        the resolved configuration; `setsail train --config` runs it 
 run.json           method, reference, status, step, start and end
 environment.json   versions and hardware
 metrics.jsonl      one line a log
-pairs.jsonl        every pair drawn or labelled during training: a preference data set with provenance
+pairs.jsonl        every pair drawn or labeled during training: a preference data set with provenance
 alarms.jsonl       one line an alarm
 superseded/        lines of a run that was killed, written after the checkpoint it was resumed from
 checkpoint-N/      see setsail.training.checkpoint
@@ -134,7 +134,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 def pair_record(pair: Pair, step: int) -> dict[str, Any]:
     """A pair as a row of a preference data set (``prompt``, ``chosen``, ``rejected``) with its provenance.
 
-    ``p`` is the probability that ``chosen`` is preferred, so it is at least 1/2; None = labelled by the policy inside
+    ``p`` is the probability that ``chosen`` is preferred, so it is at least 1/2; None = labeled by the policy inside
     the loss. Conversational prompts give conversational rows.
     """
     first_is_chosen = pair.p is None or pair.p >= 0.5

@@ -191,7 +191,7 @@ class SailTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Mapping[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, MicroBatch]], Tensor]:
-        """The micro-batches of one step: rows read, completions drawn, labelled and scored by the reference."""
+        """The micro-batches of one step: rows read, completions drawn, labeled and scored by the reference."""
         done, version = float(self.state.epoch or 0.0), self.state.global_step
         epoch, window = int(done), self.method.staleness + 1
         if not len(self.feed):
