@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import child
 import pytest
 import tiny
 import torch
@@ -62,7 +63,10 @@ def runner(tmp_path_factory: pytest.TempPathFactory, model_path: str, child_envi
 
 @pytest.fixture(scope="module")
 def whole(runner: Runner) -> dict[str, Any]:
-    return runner.finish("whole")
+    case = {"name": "whole", "model": runner.model, "out": str(runner.folder / "whole"), "config": OPTIONS}
+    child.run(case)
+    found: dict[str, Any] = torch.load(runner.folder / "whole.pt", weights_only=True)
+    return found
 
 
 @pytest.mark.slow
