@@ -23,7 +23,7 @@ _HOMES = {
 }
 _MODULES = (
     "core", "data", "engines", "evaluation", "labelers", "lab", "methods", "objectives",
-    "pairing", "policies", "reference", "report", "training", "world",
+    "pairing", "policies", "reference", "training", "world",
 )  # fmt: skip
 
 __all__ = ["SailConfig", "SailTrainer", "SetsailError", "__version__"]

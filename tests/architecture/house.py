@@ -23,7 +23,6 @@ RANKS = {
     "data": 4,
     "evaluation": 4,
     "world": 4,
-    "report": 4,
     "lab": 4,
     "training": 5,
     "demo": 6,

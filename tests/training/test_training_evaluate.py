@@ -71,8 +71,8 @@ def test_metrics_by_hand(build: Build, model_path: str, moved_path: str, tokeniz
 def test_an_untrained_policy_is_half_right(build: Build) -> None:
     found = build(eval_dataset=tiny.preferences(4)).evaluate()
     assert found["eval_rewards/accuracies"] == 0.5
-    assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-9)
-    assert found["eval_kl_k1"] == 0.0
+    assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-7)
+    assert found["eval_kl_k1"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_during_training(build: Build, tmp_path: Path) -> None:

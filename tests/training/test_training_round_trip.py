@@ -40,9 +40,30 @@ class _Ears:
         self.rows += [tuple(ids[kept].tolist()) for ids, kept in zip(kwargs["input_ids"], mask, strict=True)]
 
 
+def _heard_are_drawn_or_given(heard: set[Any], rows: Any, drawn: dict[int, Any], share: bool, exactly: bool) -> None:
+    """Every row's two answers after its prompt, and (``exactly``) nothing else.
+
+    A shared prompt is read once by itself, then its answers; the longest of them up to the token nothing follows.
+    """
+    allowed: set[tuple[int, ...]] = set()
+    for row in rows:
+        prompt = row.prompt.token_ids
+        sides = drawn.get(row.prompt.row_id) or {row.chosen.token_ids, row.rejected.token_ids}
+        if share:
+            assert prompt in heard
+            assert all({side, side[:-1]} & heard for side in sides if len(side) > 1)
+            allowed |= {prompt, *sides, *(side[:-1] for side in sides)}
+        else:
+            assert {(*prompt, *side) for side in sides} <= heard
+            allowed |= {(*prompt, *side) for side in sides}
+    if exactly:
+        assert heard <= allowed
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["plain", "shared prompts"])
 @pytest.mark.parametrize("chat", [False, True])
 def test_ids_scored_are_ids_sampled(
-    build: Build, tokenizer: Any, chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, chat: bool
+    build: Build, tokenizer: Any, chat_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, chat: bool, share: bool
 ) -> None:
     """Acceptance test 18: multi-byte characters, leading spaces, special tokens, long prompts kept at their end, in
     generation, reference scoring, training and evaluation alike."""
@@ -61,7 +82,7 @@ def test_ids_scored_are_ids_sampled(
     trainer = build(
         model=model, data=rows, eval_dataset=rows, processing_class=chosen, method="sail-dpr",
         route_weights="dpr=0.6", per_device_train_batch_size=6, max_steps=1, max_prompt_length=60,
-        long_prompts="keep-end", max_completion_length=30,
+        long_prompts="keep-end", max_completion_length=30, share_prompts=share,
     )  # fmt: skip
     prompts = {row.prompt.row_id: row.prompt.token_ids for row in trainer.train_dataset}
     assert len(prompts) == 6
@@ -86,13 +107,8 @@ def test_ids_scored_are_ids_sampled(
     reference.rows.clear()
     trainer.train()
     assert 2 <= len(drawn) <= 5
-    expected: set[tuple[int, ...]] = set()
-    for row in trainer.train_dataset:
-        number = row.prompt.row_id
-        sides = drawn.get(number) or {row.chosen.token_ids, row.rejected.token_ids}
-        expected |= {(*prompts[number], *side) for side in sides}
-    assert set(ears.rows) == expected
-    assert expected <= set(reference.rows)
+    for heard in (ears.rows, reference.rows):
+        _heard_are_drawn_or_given(set(heard) - {()}, trainer.train_dataset, drawn, share, exactly=heard is ears.rows)
     # Evaluation reads the same prompts.
     drawn.clear()
     trainer.evaluate()

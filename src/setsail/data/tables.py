@@ -40,8 +40,8 @@ def read_parquet_rows(path: Path, title: str) -> list[dict[str, Any]]:
     Raises:
         DataError: the file is damaged or is not Parquet.
     """
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     try:
         rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()

@@ -11,7 +11,15 @@ from setsail.policies.loading import (
     prepare_tokenizer,
 )
 from setsail.policies.references import DisabledAdapter, FrozenAdapter, FrozenCopy, Reference, hold_reference
-from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, positions, score, token_logps
+from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, positions, token_logps
+from setsail.policies.shared import (
+    SharedBatch,
+    can_share,
+    collate_shared,
+    completion_logps,
+    score,
+    shared_token_logps,
+)
 
 __all__ = [
     "DisabledAdapter",
@@ -19,9 +27,13 @@ __all__ = [
     "FrozenCopy",
     "Reference",
     "ScoringBatch",
+    "SharedBatch",
     "add_adapter",
     "base_of",
+    "can_share",
     "collate",
+    "collate_shared",
+    "completion_logps",
     "disable_dropout",
     "forward_arguments",
     "generation_config_of",
@@ -32,5 +44,6 @@ __all__ = [
     "positions",
     "prepare_tokenizer",
     "score",
+    "shared_token_logps",
     "token_logps",
 ]

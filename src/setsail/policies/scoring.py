@@ -70,11 +70,15 @@ def positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
+def unwrapped(model: nn.Module) -> Any:
+    """The language model itself, without DDP's and PEFT's wrappers."""
+    inner: Any = getattr(model, "module", model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
 def forward_arguments(model: nn.Module) -> frozenset[str]:
     """Names of the arguments that the model's forward takes, seen through wrappers (DDP, PEFT)."""
-    inner: Any = getattr(model, "module", model)
-    if hasattr(inner, "get_base_model"):
-        inner = inner.get_base_model()
+    inner = unwrapped(model)
     # The class's own signature: mixed precision replaces the instance's forward by a wrapper.
     return frozenset(inspect.signature(type(inner).forward).parameters)
 
@@ -100,41 +104,12 @@ def token_logps(model: nn.Module, batch: ScoringBatch) -> Tensor:
     """
     logits = completion_logits(model, batch)
     # Row by row: the float32 copy of a low-precision row is freed before the next one is made.
-    rows = [_select(row.float(), ids) for row, ids in zip(logits, batch.completion_ids, strict=True)]
+    rows = [selected(row, ids) for row, ids in zip(logits, batch.completion_ids, strict=True)]
     return torch.stack(rows).masked_fill(~batch.completion_mask, 0.0)
 
 
-def _select(logits: Tensor, ids: Tensor) -> Tensor:
+def selected(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probs of ``ids`` under ``logits`` in float32, shape of ``ids``; ``logits`` has one more axis."""
+    logits = logits.float()
     chosen = logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return chosen - torch.logsumexp(logits, dim=-1)
-
-
-@torch.no_grad()
-def score(
-    model: nn.Module,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    *,
-    pad_id: int,
-    device: torch.device | str,
-    batch_size: int = 16,
-) -> list[Tensor]:
-    """Token log-probs of each completion, without gradient, in evaluation mode and in batches of similar length.
-
-    Returns:
-        One float32 CPU tensor a completion, as long as the completion.
-    """
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]) + len(completions[row]), row))
-    result: list[Tensor] = [torch.empty(0)] * len(prompts)
-    try:
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            batch = collate([prompts[i] for i in chunk], [completions[i] for i in chunk], pad_id=pad_id, device=device)
-            logps = token_logps(model, batch).cpu()
-            for row, index in enumerate(chunk):
-                result[index] = logps[row, : len(completions[index])]
-    finally:
-        model.train(was_training)
-    return result

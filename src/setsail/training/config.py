@@ -107,6 +107,10 @@ class SailConfig(TrainingArguments):
         default=None, metadata={"help": "Extra arguments of the chat template, as JSON."}
     )
 
+    share_prompts: bool = field(
+        default=True, metadata={"help": "Compute a prompt once for both answers of a pair, where the model allows it."}
+    )
+
     # Watching.
     eval_generations: int = field(default=64, metadata={"help": "Held-out prompts answered at each evaluation."})
     on_alarm: str = field(default="warn", metadata={"help": "What an alarm does: 'warn' or 'stop'."})

@@ -150,9 +150,17 @@ def _measure(
         meter.add("completions/clipped_ratio", [float(not side.finished) for side in sides])
 
 
+UNDECIDED = 1e-5
+"""Margins this close to 0 are rounding: two float32 scores of the same weights differ by as much."""
+
+
 def right(margin: Tensor) -> Tensor:
-    """1 where a signed margin agrees with the label, 0 where not, 1/2 at 0: an untrained policy scores a half."""
-    return (margin > 0).double() + 0.5 * (margin == 0).double()
+    """1 where a signed margin agrees with the label, 0 where not, 1/2 at 0 up to rounding: an untrained policy's score.
+
+    >>> right(torch.tensor([0.3, -0.3, 1e-7])).tolist()
+    [1.0, 0.0, 0.5]
+    """
+    return (margin > UNDECIDED).double() + 0.5 * (margin.abs() <= UNDECIDED).double()
 
 
 def _measure_like_dpo(method: Method, logps: LogProbs, first_chosen: Tensor, meter: Meter) -> None:

@@ -43,6 +43,7 @@ def build_scorer(trainer: SailTrainer, config: SailConfig) -> Scorer:
         context=trainer.accelerator.autocast,
         device=config.device,
         batch_size=max(config.per_device_eval_batch_size, 2 * config.per_device_train_batch_size),
+        share=config.share_prompts,
     )
 
 

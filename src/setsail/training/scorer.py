@@ -25,6 +25,7 @@ class Scorer:
         engine: draws from the policy; gives pad id and end-of-answer ids.
         context: mixed precision, the same as in training.
         batch_size: rows of a forward pass.
+        share: compute a prompt that several completions have once.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Scorer:
     context: Callable[[], AbstractContextManager[Any]]
     device: torch.device
     batch_size: int
+    share: bool
 
     def _score(self, model: nn.Module, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
         with self.context():
@@ -43,6 +45,7 @@ class Scorer:
                 pad_id=self.engine.tokenizer.pad_token_id,
                 device=self.device,
                 batch_size=self.batch_size,
+                share=self.share,
             )
 
     def under_policy(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:

@@ -184,8 +184,12 @@ class StepMaker:
         """One completion of the reference for each row, where an addend asks for it."""
         if not rows or not any(addend.coefficient for addend in self.method.addends):
             return []
+        started = time.perf_counter()
         completions = self.draw_reference(rows, epoch)
+        drawn = time.perf_counter()
         scored = self.score_reference([row.prompt for row in rows], completions)
+        self.seconds["generation"] = self.seconds.get("generation", 0.0) + drawn - started
+        self.seconds["scoring"] = self.seconds.get("scoring", 0.0) + time.perf_counter() - drawn
         return [
             Extra(row.prompt, completion, logps)
             for row, completion, logps in zip(rows, completions, scored, strict=True)

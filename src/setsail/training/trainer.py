@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from setsail.core import ConfigError, Row
 from setsail.data import TokenizedPreferences
-from setsail.policies import collate, token_logps
+from setsail.policies import completion_logps
 from setsail.training.alarms import Alarms, Drift, Fault, agreement, faults
 from setsail.training.buffer import PairBuffer
 from setsail.training.callbacks import SailCallback
@@ -218,10 +218,9 @@ class SailTrainer(Trainer):
     ) -> Any:
         """The micro-batch's share of the step's loss: already a mean over the global batch."""
         batch: MicroBatch = inputs["micro_batch"]
-        prompts, completions = rows_of(batch)
-        pad_id = self.processing_class.pad_token_id
-        tensors = collate(prompts, completions, pad_id=pad_id, device=self.args.device)
-        scored = assemble(batch, token_logps(model, tensors))
+        pad_id, share = self.processing_class.pad_token_id, self.args.share_prompts
+        logps = completion_logps(model, *rows_of(batch), pad_id=pad_id, device=self.args.device, share=share)
+        scored = assemble(batch, logps)
         loss = micro_loss(self.method, batch, scored, self.meter)
         # With dropout, training scores another policy than the one that was sampled.
         allowed = agreement(self.model, self.accelerator.mixed_precision) if self.args.disable_dropout else None
