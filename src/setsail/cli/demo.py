@@ -7,7 +7,7 @@ from pathlib import Path
 
 from setsail.cli.parsing import Parser, parse
 
-EXPECTED = "about 3 minutes on 2 CPU cores"
+EXPECTED = "2 to 3 minutes on 2 CPU cores"
 
 
 def _parser() -> Parser:

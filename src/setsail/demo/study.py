@@ -27,9 +27,9 @@ class DemoSettings:
     """What all methods of the demo share: equal steps, equal data, equal seeds."""
 
     output_dir: Path
-    steps: int = 60
+    steps: int = 80
     batch_size: int = 32
-    learning_rate: float = 4e-4
+    learning_rate: float = 2e-4
     beta: float = 0.1
     seed: int = 0
     prompts: int = 256
