@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from setsail.core import Sampling
 
@@ -40,6 +41,10 @@ def warp(logits: Tensor, sampling: Sampling, previous_ids: Tensor) -> Tensor:
     return logits
 
 
+BLOCK = 256
+"""Tokens of a block of the cumulative sum."""
+
+
 def inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
     """The token at which the cumulative softmax passes ``uniform``: one draw a row, decided by one number.
 
@@ -48,12 +53,24 @@ def inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
         uniform: float64 draws from [0, 1), shape ``(R,)``.
 
     Returns:
-        Token ids, shape ``(R,)``. The cumulative sum is float64, so that large vocabularies keep their tails.
+        Token ids, shape ``(R,)``. Sums run over blocks of tokens first and then inside one block, in float64 across
+        blocks: large vocabularies keep their tails, and one pass over the logits is enough.
 
     >>> inverse_cdf(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0.4, 0.6], dtype=torch.float64)).tolist()
     [0, 1]
     """
-    cumulative = torch.softmax(logits, dim=-1).double().cumsum(-1)
-    threshold = (uniform.to(cumulative) * cumulative[:, -1]).unsqueeze(-1)
-    token = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return token.clamp(max=logits.shape[-1] - 1)
+    weights = (logits - logits.amax(-1, keepdim=True)).exp()
+    weights = functional.pad(weights, (0, -weights.shape[-1] % BLOCK)).view(len(weights), -1, BLOCK)
+    blocks = weights.sum(-1).double()
+    until = blocks.cumsum(-1)
+    threshold = (uniform.to(until) * until[:, -1]).unsqueeze(-1)
+    block = torch.searchsorted(until, _below(threshold, until), right=True)
+    inside = weights[torch.arange(len(weights), device=weights.device), block.squeeze(-1)].double().cumsum(-1)
+    rest = (threshold - (until - blocks).gather(-1, block)).clamp(min=0)
+    return (block * BLOCK + torch.searchsorted(inside, _below(rest, inside), right=True)).squeeze(-1)
+
+
+def _below(threshold: Tensor, cumulative: Tensor) -> Tensor:
+    """The threshold kept below the end of the sum: rounding never passes the last token that can be drawn."""
+    end = cumulative[:, -1:]
+    return torch.minimum(threshold, torch.nextafter(end, torch.zeros_like(end)))
