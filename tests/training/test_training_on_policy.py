@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -112,7 +113,7 @@ def _steps(model: Any, reference: Any, method: Method) -> StepMaker:
     maker = PairMaker(method, engine, _Rewarding(), sampling=sampling, n=2, seed=4)
     return StepMaker(
         maker, PairBuffer(0), score_reference=score_reference, draw_reference=lambda rows, epoch: [],
-        gather=lambda items: items, processes=1, on_made=lambda made: None, seconds={},
+        gather=lambda items: items, processes=1, on_made=lambda made: None, seconds=defaultdict(float),
     )  # fmt: skip
 
 

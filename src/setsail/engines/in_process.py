@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from setsail.core import Candidates, Completion, EngineError, Prompt, Sampling, stream
 from setsail.engines.sampling import inverse_cdf, warp
-from setsail.policies import forward_arguments, positions
+from setsail.policies import forward_arguments, pad_left, positions
 
 COMPACT_BELOW = 0.75
 """Finished rows leave the batch once the share of unfinished ones falls below this (copying the cache has a cost)."""
@@ -130,11 +130,9 @@ class _Decoding:
         return self._completions()
 
     def _prefill(self) -> Tensor:
-        pad, width = self.engine.tokenizer.pad_token_id, max(len(prompt.token_ids) for prompt in self.prompts)
-        ids = [[pad] * (width - len(prompt.token_ids)) + list(prompt.token_ids) for prompt in self.prompts]
-        mask = [[0] * (width - len(prompt.token_ids)) + [1] * len(prompt.token_ids) for prompt in self.prompts]
-        input_ids = torch.tensor(ids, device=self.device)
-        self.mask = torch.tensor(mask, device=self.device)
+        prompts = [prompt.token_ids for prompt in self.prompts]
+        pad_id = self.engine.tokenizer.pad_token_id
+        input_ids, self.mask = pad_left(prompts, pad_id=pad_id, device=self.device)
         arguments: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self.accepted else {}
         if "position_ids" in self.accepted:
             arguments["position_ids"] = positions(self.mask)

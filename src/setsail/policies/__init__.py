@@ -11,7 +11,7 @@ from setsail.policies.loading import (
     prepare_tokenizer,
 )
 from setsail.policies.references import DisabledAdapter, FrozenAdapter, FrozenCopy, Reference, hold_reference
-from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, positions, token_logps
+from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, pad_left, positions, token_logps
 from setsail.policies.shared import (
     SharedBatch,
     can_share,
@@ -41,6 +41,7 @@ __all__ = [
     "is_peft",
     "load_causal_lm",
     "load_tokenizer",
+    "pad_left",
     "positions",
     "prepare_tokenizer",
     "score",

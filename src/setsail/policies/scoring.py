@@ -8,7 +8,7 @@ for completion positions only. Positions are explicit: padding changes nothing.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,7 @@ def collate(
     Raises:
         ValueError: a prompt is empty: the first token of its completion would have nothing to be predicted from.
     """
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("a prompt has no tokens; the first completion token needs at least one token before it")
+    refuse_empty(prompts)
     prompt_width = max(map(len, prompts))
     completion_width = max(1, *map(len, completions))
     ids, mask = [], []
@@ -63,6 +62,23 @@ def collate(
         completion_ids=input_ids[:, prompt_width:],
         completion_mask=attention_mask[:, prompt_width:].bool(),
     )
+
+
+def refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
+    """Refuse a prompt without tokens: the first token of its completion would have nothing to be predicted from."""
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt has no tokens; the first completion token needs at least one token before it")
+
+
+def pad_left(
+    prompts: Iterable[Sequence[int]], *, pad_id: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask of prompts padded on the left, shape ``(B, P)`` each."""
+    prompts = list(prompts)
+    width = max(map(len, prompts))
+    ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def positions(attention_mask: Tensor) -> Tensor:

@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from setsail.policies.scoring import collate, forward_arguments, positions, selected, token_logps, unwrapped
+from setsail.policies.scoring import (
+    collate,
+    forward_arguments,
+    pad_left,
+    positions,
+    refuse_empty,
+    selected,
+    token_logps,
+    unwrapped,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +56,16 @@ def collate_shared(
     Raises:
         ValueError: a prompt is empty.
     """
-    if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError("a prompt has no tokens; the first completion token needs at least one token before it")
+    refuse_empty(prompts)
     index: dict[tuple[int, ...], int] = {}
     group = [index.setdefault(tuple(prompt), len(index)) for prompt in prompts]
-    width, limit = max(map(len, index)), max(1, *map(len, completions))
-    prompt_ids = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in index]
-    prompt_mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in index]
+    limit = max(1, *map(len, completions))
+    prompt_ids, prompt_mask = pad_left(index, pad_id=pad_id, device=device)
     completion_ids = [[*ids] + [pad_id] * (limit - len(ids)) for ids in completions]
     completion_mask = [[True] * len(ids) + [False] * (limit - len(ids)) for ids in completions]
     return SharedBatch(
-        prompt_ids=torch.tensor(prompt_ids, device=device),
-        prompt_mask=torch.tensor(prompt_mask, device=device),
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
         group=torch.tensor(group, device=device),
         completion_ids=torch.tensor(completion_ids, device=device),
         completion_mask=torch.tensor(completion_mask, device=device),

@@ -52,7 +52,7 @@ def assemble(batch: MicroBatch, token_logps: Tensor) -> Scored:
     def reference(side: int) -> Tensor:
         return torch.stack([both[side].sum() for both in batch.reference]).to(device, dtype)
 
-    lengths = [[len(completion) for completion in side] for side in _sides(batch)]
+    lengths = [pair.first.length for pair in batch.pairs], [pair.second.length for pair in batch.pairs]
     extra_reference = torch.stack([extra.reference.sum() for extra in batch.extras]) if batch.extras else sums[:0]
     tokens = token_logps.detach().cpu()
     return Scored(
@@ -71,10 +71,6 @@ def assemble(batch: MicroBatch, token_logps: Tensor) -> Scored:
     )
 
 
-def _sides(batch: MicroBatch) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    return [pair.first.token_ids for pair in batch.pairs], [pair.second.token_ids for pair in batch.pairs]
-
-
 def micro_loss(method: Method, batch: MicroBatch, scored: Scored, meter: Meter) -> Tensor:
     """The micro-batch's share of the step's loss, a scalar; what there is to know about it goes into ``meter``."""
     logps = scored.logps
@@ -91,7 +87,7 @@ def micro_loss(method: Method, batch: MicroBatch, scored: Scored, meter: Meter) 
             routes[name],
             logps.select(index),
             p[index],
-            uniform=batch.uniforms.to(device)[index.to(batch.uniforms.device)].to(device),
+            uniform=batch.uniforms.to(device)[index],
             baseline=batch.baselines.to(device, dtype)[index],
             mask=finished[index],
         )

@@ -107,7 +107,7 @@ def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
     if everyone:
         trainer.last_record = everyone[-1]
     for phase, seconds in made.seconds.items():
-        trainer.step_seconds[phase] = trainer.step_seconds.get(phase, 0.0) + seconds
+        trainer.step_seconds[phase] += seconds
     for route, labeled in made.labeled.items():
         missing = made.missing.get(route, 0)
         trainer.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * (labeled - missing))

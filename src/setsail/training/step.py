@@ -8,6 +8,7 @@ processes of 4 give the same gradient.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,11 +79,10 @@ class StepMaker:
         gather: Gather,
         processes: int,
         on_made: Callable[[MadePairs], None],
-        seconds: dict[str, float],
+        seconds: defaultdict[str, float],
     ) -> None:
         self.maker, self.buffer = maker, buffer
         self.method: Method = maker.method
-        self.routes: dict[str, Route] = {route.name: route for route in self.method.routes}
         self.score_reference, self.draw_reference = score_reference, draw_reference
         self.gather, self.processes, self.on_made = gather, processes, on_made
         self.seconds = seconds
@@ -132,7 +132,7 @@ class StepMaker:
         started = time.perf_counter()
         prompts = [pair.prompt for pair in pairs for _ in range(2)]
         scored = self.score_reference(prompts, [side for pair in pairs for side in (pair.first, pair.second)])
-        self.seconds["scoring"] = self.seconds.get("scoring", 0.0) + time.perf_counter() - started
+        self.seconds["scoring"] += time.perf_counter() - started
         return list(zip(scored[0::2], scored[1::2], strict=True))
 
     def _draws(self, pairs: Sequence[Pair]) -> Tensor:
@@ -188,8 +188,8 @@ class StepMaker:
         completions = self.draw_reference(rows, epoch)
         drawn = time.perf_counter()
         scored = self.score_reference([row.prompt for row in rows], completions)
-        self.seconds["generation"] = self.seconds.get("generation", 0.0) + drawn - started
-        self.seconds["scoring"] = self.seconds.get("scoring", 0.0) + time.perf_counter() - drawn
+        self.seconds["generation"] += drawn - started
+        self.seconds["scoring"] += time.perf_counter() - drawn
         return [
             Extra(row.prompt, completion, logps)
             for row, completion, logps in zip(rows, completions, scored, strict=True)

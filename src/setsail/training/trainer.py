@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -135,7 +136,7 @@ class SailTrainer(Trainer):
         self.meter, self.drift = Meter(), Drift()
         self.alarms = Alarms(self.directory, config.on_alarm == "stop", self._save_state_now)
         self.step_rows: tuple[int, ...] = ()
-        self.step_seconds: dict[str, float] = {}
+        self.step_seconds: defaultdict[str, float] = defaultdict(float)
         self.pending_alarms: list[Fault] = []
         self.last_record: dict[str, Any] | None = None
         self.buffer = PairBuffer(self.method.staleness)
@@ -210,7 +211,7 @@ class SailTrainer(Trainer):
         """Forward and backward of one micro-batch, timed."""
         started = time.perf_counter()
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.step_seconds["update"] = self.step_seconds.get("update", 0.0) + time.perf_counter() - started
+        self.step_seconds["update"] += time.perf_counter() - started
         return loss
 
     def compute_loss(
