@@ -1,4 +1,4 @@
-"""What a pairwise objective reads. Axis legend: ``pairs`` is the only axis; all log-probs are in nats."""
+"""What objectives read. Axis legend: ``pairs``, or ``groups`` and ``K`` completions of each; log-probs in nats."""
 
 from __future__ import annotations
 
@@ -80,8 +80,84 @@ class LogProbs:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class GroupLogProbs:
+    """Log-probabilities of K completions of each prompt under the policy and under the reference.
+
+    The K = 2 case holds the same numbers as :class:`LogProbs`; K = 1 is a single completion to be imitated.
+
+    Attributes:
+        policy: log pi(y_k|x), shape ``(groups, K)``, nats, summed over the completion's tokens, with gradient.
+        reference: log pi_ref(y_k|x), the same shape, without gradient.
+        length: number of tokens of each completion, same shape; needed only by objectives that normalize by length.
+
+    Raises:
+        ValueError: the tensors differ in shape, are not two-dimensional or are not floating.
+    """
+
+    policy: Tensor
+    reference: Tensor
+    length: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {"policy": tuple(self.policy.shape), "reference": tuple(self.reference.shape)}
+        if len(set(shapes.values())) != 1 or self.policy.dim() != 2:
+            raise ValueError(
+                f"log-probs of groups must be two tensors of one shape (groups, K), got {shapes}; sum over tokens first"
+            )
+        if not (self.policy.is_floating_point() and self.reference.is_floating_point()):
+            raise ValueError(f"log-probs must be floating tensors, got {self.policy.dtype} and {self.reference.dtype}")
+
+    def log_ratio(self) -> Tensor:
+        """``log pi(y_k) - log pi_ref(y_k)``, shape ``(groups, K)``, nats."""
+        return self.policy - self.reference
+
+    def per_token(self) -> GroupLogProbs:
+        """The same record with each log-prob divided by its completion's length (nats a token)."""
+        if self.length is None:
+            raise ValueError("length normalization needs the lengths of the completions in the record; pass length=")
+        length = self.length.clamp(min=1)
+        return GroupLogProbs(self.policy / length, self.reference / length, self.length)
+
+    def pair(self, first: int = 0, second: int = 1) -> LogProbs:
+        """Two completions of each group as pairs, shape ``(groups,)``."""
+        lengths = (None, None) if self.length is None else (self.length[:, first], self.length[:, second])
+        return LogProbs(
+            self.policy[:, first],
+            self.policy[:, second],
+            self.reference[:, first],
+            self.reference[:, second],
+            *lengths,
+        )
+
+    def select(self, index: Tensor) -> GroupLogProbs:
+        """The record of the groups at ``index`` (a boolean mask or positions)."""
+        return GroupLogProbs(
+            self.policy[index], self.reference[index], None if self.length is None else self.length[index]
+        )
+
+
 PairwiseObjective = Callable[[LogProbs, Tensor | None], Tensor]
 """``objective(logps, p) -> loss of each pair``, its parameters already bound."""
+
+GroupObjective = Callable[[GroupLogProbs, Tensor], Tensor]
+"""``objective(logps, values) -> loss of each group``, its parameters already bound.
+
+``values`` has the shape ``(groups, K)``: one number a completion, such as a reward or a win rate; constants.
+"""
+
+
+def check_values(values: Tensor, logps: GroupLogProbs, at_least: int = 2) -> None:
+    """Refuse values of another shape than the completions, that are not finite numbers, or too few a group."""
+    if values.shape != logps.policy.shape or not values.is_floating_point():
+        raise ValueError(
+            f"values must be a floating tensor of one number a completion, shape {tuple(logps.policy.shape)}, got "
+            f"{values.dtype} of shape {tuple(values.shape)}"
+        )
+    if values.shape[1] < at_least:
+        raise ValueError(f"this objective compares at least {at_least} completions of a prompt, got {values.shape[1]}")
+    if values.device.type == "cpu" and not bool(values.isfinite().all()):
+        raise ValueError("values must be finite numbers; drop completions whose score is missing before the loss")
 
 
 def check_preference(p: Tensor, logps: LogProbs) -> None:
