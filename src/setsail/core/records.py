@@ -45,12 +45,14 @@ class Completion:
         finished: whether it ended with an EOS; False where the length limit cut it.
         logp: log-prob of ``token_ids`` under the policy that drew it, at temperature 1 and without
             truncation, in nats; None for a data set's answer.
+        origin: who wrote it: ``"dataset"``, ``"policy"``, ``"reference"``, ``"opponent"`` or ``"mixture"``.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finished: bool = True
     logp: float | None = None
+    origin: str = "dataset"
 
     @property
     def length(self) -> int:
