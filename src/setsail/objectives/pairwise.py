@@ -12,14 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from setsail.objectives.records import LogProbs, check_positive, check_preference
-
-
-def _label_average(if_first: Tensor, if_second: Tensor, p: Tensor | None, logps: LogProbs) -> Tensor:
-    """``p * if_first + (1 - p) * if_second``; exactly ``if_first`` where no ``p`` is given."""
-    if p is None:
-        return if_first
-    check_preference(p, logps)
-    return p * if_first + (1 - p) * if_second
+from setsail.objectives.soft_labels import label_average
 
 
 def dpo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, label_smoothing: float = 0.0) -> Tensor:
@@ -56,7 +49,7 @@ def dpo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, label_smoot
         # Before smoothing, which would pull a p outside [0, 1] back in.
         check_preference(p, logps)
         p = (1 - label_smoothing) * p + label_smoothing * (1 - p)
-    return _label_average(-functional.logsigmoid(u), -functional.logsigmoid(-u), p, logps)
+    return label_average(-functional.logsigmoid(u), -functional.logsigmoid(-u), p, logps)
 
 
 def ipo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, length_normalize: bool = False) -> Tensor:
@@ -88,7 +81,7 @@ def ipo(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, length_norm
     check_positive("beta", beta)
     d = (logps.per_token() if length_normalize else logps).log_ratio_difference()
     margin = 1 / (2 * beta)
-    return _label_average((d - margin).square(), (d + margin).square(), p, logps)
+    return label_average((d - margin).square(), (d + margin).square(), p, logps)
 
 
 def slic(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1) -> Tensor:
@@ -117,4 +110,4 @@ def slic(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1) -> Tensor:
     """
     check_positive("beta", beta)
     u = beta * logps.log_ratio_difference()
-    return _label_average(functional.relu(1 - u), functional.relu(1 + u), p, logps)
+    return label_average(functional.relu(1 - u), functional.relu(1 + u), p, logps)

@@ -66,6 +66,28 @@ class LogProbs:
             self.length_second,
         )
 
+    def swapped(self) -> LogProbs:
+        """The record with the two completions of each pair exchanged."""
+        return LogProbs(
+            self.policy_second,
+            self.policy_first,
+            self.reference_second,
+            self.reference_first,
+            self.length_second,
+            self.length_first,
+        )
+
+    def group(self) -> GroupLogProbs:
+        """The same pairs as groups of two, shape ``(pairs, 2)``."""
+        length = None
+        if self.length_first is not None and self.length_second is not None:
+            length = torch.stack([self.length_first, self.length_second], -1)
+        return GroupLogProbs(
+            torch.stack([self.policy_first, self.policy_second], -1),
+            torch.stack([self.reference_first, self.reference_second], -1),
+            length,
+        )
+
     def select(self, index: Tensor) -> LogProbs:
         """The record of the pairs at ``index`` (a boolean mask or positions)."""
         lengths: tuple[Tensor | None, Tensor | None] = (None, None)
