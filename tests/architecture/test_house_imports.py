@@ -96,8 +96,8 @@ def test_the_checker_sees_every_kind_of_import(file: str, source: str, fault: st
 def test_the_house_is_walked() -> None:
     seen = all_imports()
     assert {room(found.file) for found in seen} >= {"core", "objectives", "methods", "lab", ROOT}
-    assert Import("methods/parts.py", _line(seen), "setsail.pairing.RULES") in seen
+    assert Import("methods/parts.py", _line(seen), "setsail.pairing.rule") in seen
 
 
 def _line(seen: list[Import]) -> int:
-    return next(found.line for found in seen if found.module == "setsail.pairing.RULES")
+    return next(found.line for found in seen if found.module == "setsail.pairing.rule")

@@ -105,7 +105,7 @@ def _method_names(parsed: ast.Module) -> list[ast.Constant]:
 
 def test_nothing_outside_methods_asks_for_a_methods_name() -> None:
     faults = [
-        f"{_relative(path)}:{node.lineno} says {node.value!r}; ask the method what it needs (draws_from_policy, "
+        f"{_relative(path)}:{node.lineno} says {node.value!r}; ask the method what it needs (draws, "
         "needs_labeler, ...) or add a field to its spec"
         for path in files()
         if room(_relative(path)) not in ("methods", "demo")

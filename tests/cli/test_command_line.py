@@ -64,7 +64,7 @@ def test_methods_describes_each(name: str, capsys: pytest.CaptureFixture[str]) -
     assert method.paper in shown
     assert method.equation.split()[0] in shown
     for route in method.routes:
-        assert f"{route.name} {route.responses} {route.preference} {route.weight:g}" in shown
+        assert f"{route.name} {route.origins} {route.preference} {route.weight:g}" in shown
 
 
 def test_env_as_json(capsys: pytest.CaptureFixture[str]) -> None:

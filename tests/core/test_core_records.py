@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from setsail.core import Candidates, Completion, Engine, Judgement, Labeler, Pair, Prompt, Row, Sampling
+from setsail.core import Candidates, Completion, Engine, Group, Judgement, Labeler, Prompt, Row, Sampling
 
 PROMPT = Prompt(row_id=3, text="Why?", token_ids=(5, 6), columns={"topic": "ships"})
 ANSWER = Completion(token_ids=(7, 8, 0), text="Because.")
@@ -19,7 +19,7 @@ RECORDS = [
     Sampling(),
     Candidates(prompt=PROMPT, completions=(ANSWER, ANSWER)),
     Judgement(preference=((None, 0.7), (0.3, None)), scores=(1.0, None), labeler="judge"),
-    Pair(prompt=PROMPT, first=ANSWER, second=ANSWER, p=None, route="dpp", labeler="policy"),
+    Group(prompt=PROMPT, completions=(ANSWER, ANSWER), p=None, route="dpp", labeler="policy"),
 ]
 each_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 

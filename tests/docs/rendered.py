@@ -50,8 +50,8 @@ def equation(method: Method) -> str:
 def routes(method: Method) -> str:
     """Who answers and who prefers on each route."""
     rows = [("offline", f"{method.offline_weight:g}", "data set", "data set")] if method.offline else []
-    name = {"dataset": "data set", "policy": "policy", "labeler": "labeler"}
-    rows += [(r.name, f"{r.weight:g}", name[r.responses], name[r.preference]) for r in method.routes]
+    name = {"dataset": "data set", "first": "the first is better", "implicit": "implicit reward, last round"}
+    rows += [(r.name, f"{r.weight:g}", answers(r), name.get(r.preference, r.preference)) for r in method.routes]
     return _table(("route", "share of rows", "answers", "preference"), rows)
 
 
@@ -97,7 +97,7 @@ def _add_route(add: Callable[..., None], method: Method, route: Route, published
     flag = f"--route_coefficients {name}={route.coefficient:g}"
     meaning = f"{coefficient}multiplies the route's loss"
     add(f"coefficient of {name}", route.coefficient, flag, meaning, preset("coefficients"))
-    if route.responses == "policy":
+    if route.is_on_policy and not method.reads_values and not route.rule.reads_values:
         flag = f"--route_corrections {name}={route.correction:g}"
         meaning = f"{correction}multiplies the response-score term"
         add(f"correction of {name}", route.correction, flag, meaning, preset("corrections"))
@@ -123,8 +123,12 @@ def index() -> str:
 
 
 def _who(route: Route) -> str:
-    answers = "data set's answers" if route.responses == "dataset" else "policy's answers"
-    return f"{answers}, {route.preference} labels"
+    return f"{answers(route)} answers, {route.preference} labels"
+
+
+def answers(route: Route) -> str:
+    """Who wrote the candidates."""
+    return route.origins.replace("dataset", "data set")
 
 
 def own_fields() -> list[Field[Any]]:

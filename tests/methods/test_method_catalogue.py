@@ -53,7 +53,7 @@ def test_the_loss_of_every_route_is_finite_with_a_finite_gradient(name: str) -> 
     method = get(name)
     for route in (None, *method.routes):
         logps = world.data.log_probs(policy, world.reference)
-        loss = route_loss(method, route, logps, world.data.p)
+        loss = route_loss(method, route, logps.group(), world.data.p)
         assert loss.surrogate.shape == loss.value.shape == world.data.weight.shape
         assert torch.isfinite(loss.surrogate).all()
         slope = lab.gradient(loss.surrogate.sum(), policy)
@@ -115,7 +115,7 @@ def test_the_correction_is_off_by_default(name: str) -> None:
 @each_method
 def test_what_a_method_needs_follows_from_its_parts(name: str) -> None:
     method = get(name)
-    assert method.draws_from_policy == any(route.responses == "policy" for route in method.routes)
+    assert method.draws == any(route.draws for route in method.routes)
     assert method.needs_labeler == any(route.preference == "labeler" for route in method.routes)
     assert method.needs_dataset_pairs == (name not in {"online-dpo", "online-ipo", "iterative-dpo"})
 
@@ -188,7 +188,7 @@ def test_acceptance_9_weights_of_zero_train_bit_identically_to_dpo() -> None:
         coefficients={"ddp": 3.0, "dpp": 2.0},
         corrections={"dpp": 1.0, "dpr": 1.0},
     )
-    assert not mixed.draws_from_policy
+    assert not mixed.draws
     assert not mixed.needs_labeler
     (first, world), (second, _) = lab.token_world(), lab.token_world()
     for _ in range(50):
@@ -204,7 +204,7 @@ def test_acceptance_9_weights_of_zero_train_bit_identically_to_dpo() -> None:
 def test_acceptance_11_offline_rows_do_not_notice_the_routes_beside_them() -> None:
     policy, world = lab.token_world()
     logps = world.data.log_probs(policy, world.reference)
-    mixed, plain = (route_loss(get(name), None, logps, world.data.p) for name in ("sail-mix", "dpo"))
+    mixed, plain = (route_loss(get(name), None, logps.group(), world.data.p) for name in ("sail-mix", "dpo"))
     assert torch.equal(mixed.surrogate, plain.surrogate)
     assert torch.equal(mixed.value, plain.value)
 

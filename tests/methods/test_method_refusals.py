@@ -20,6 +20,7 @@ from setsail.methods import (
     route_loss,
     self_labeled_dataset,
 )
+from setsail.methods.parts import DATASET, DRAWN, Source
 from setsail.objectives import LogProbs, dpo, ipo
 from setsail.reference import ReferenceRule, every
 
@@ -73,13 +74,14 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "route 'dpr': correction must be a number >= 0, got inf",
     ),
     # Words of a route.
-    "unknown responses": (
-        lambda: Route(name="x", responses="polcy", preference="labeler", weight=0.1),
-        "responses must be one of dataset, policy, got 'polcy'; did you mean 'policy'?",
+    "unknown origin": (
+        lambda: Source(origin="polcy"),
+        "a source's origin must be one of chosen, rejected, policy, reference, opponent, mixture, got 'polcy'; did you "
+        "mean 'policy'?",
     ),
     "unknown preference": (
-        lambda: Route(name="x", responses="policy", preference="labelers", weight=0.1),
-        "preference must be one of dataset, policy, labeler, got 'labelers'; did you mean 'labeler'?",
+        lambda: Route(name="x", candidates=DRAWN, preference="labelers", weight=0.1),
+        "preference must be one of dataset, policy, labeler, first, implicit, got 'labelers'; did you mean 'labeler'?",
     ),
     "unknown labels": (
         lambda: get("sail-ddp").configured(labels="sample"),
@@ -87,7 +89,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "unknown pairing": (
         lambda: get("sail-dpr").configured(pairing="best_worst"),
-        "pairing must be one of first-two, best-worst, all-pairs, got 'best_worst'; did you mean 'best-worst'?",
+        "there is no pairing rule 'best_worst'; did you mean 'best-worst'?",
     ),
     # Combinations of a route.
     "self-labels chosen by score": (
@@ -95,18 +97,18 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "best-worst pairs are chosen by score, but the policy labels its own pairs without scores; use pairing=",
     ),
     "offline pairs as a route": (
-        lambda: Route(name="x", responses="dataset", preference="dataset", weight=0.1),
+        lambda: Route(name="x", candidates=DATASET, preference="dataset", weight=0.1),
         "are the offline pairs, which need no route; leave it out",
     ),
     "no preference between fresh answers": (
-        lambda: Route(name="x", responses="policy", preference="dataset", weight=0.1),
-        "the data set holds no preference between completions that the policy draws; use preference='labeler' "
+        lambda: Route(name="x", candidates=DRAWN, preference="dataset", weight=0.1),
+        "the data set holds no preference between completions that are drawn; use preference='labeler' "
         "(a reward) or 'policy' (self-labeling)",
     ),
     "correction on the data set": (
         lambda: get("sail-ddp").configured(corrections={"ddp": 0.1}),
         "a correction of 0.1 belongs to completions drawn from the policy, but these come from the data set; set the "
-        "correction to 0 or use responses='policy'",
+        "correction to 0 or draw all of them from the policy",
     ),
     "correction on chosen pairs": (
         lambda: get("sail-dpr").configured(corrections={"dpr": 0.1}, pairing="best-worst"),
@@ -195,7 +197,7 @@ def test_sampled_labels_need_uniforms() -> None:
     zero = torch.zeros(1)
     method = get("sail-ddp").configured(labels="sampled")
     with pytest.raises(ValueError, match="route 'ddp' samples its labels: pass one uniform draw a pair"):
-        route_loss(method, method.routes[0], LogProbs(zero, zero, zero, zero), None)
+        route_loss(method, method.routes[0], LogProbs(zero, zero, zero, zero).group(), None)
 
 
 def test_a_method_names_itself_in_its_refusals() -> None:

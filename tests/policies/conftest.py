@@ -1,4 +1,4 @@
-"""The tiny models of the training tests."""
+"""The tiny models of the training tests, and frozen policies beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "training" / "small"))
+sys.path += [str(Path(__file__).parents[1] / room / "small") for room in ("training", "policies")]
 
 import tiny
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

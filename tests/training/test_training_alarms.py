@@ -49,12 +49,15 @@ class _BreakLoss:
         self.compute = trainer.compute_loss
         self.done = False
 
+    def _rows(self, batch: Any) -> list[int]:
+        return [group.prompt.row_id for group in batch.groups]
+
     def __call__(self, model: Any, inputs: Any, **options: Any) -> Any:
         loss = self.compute(model, inputs, **options)
         if self.trainer.state.global_step + 1 == self.step and not self.done:
             self.done = True
             self.trainer.pending_alarms += [
-                ("non_finite", f"the loss is {self.value}", tuple(p.prompt.row_id for p in inputs["micro_batch"].pairs))
+                ("non_finite", f"the loss is {self.value}", tuple(self._rows(inputs["micro_batch"])))
             ]
             return loss * self.value
         return loss

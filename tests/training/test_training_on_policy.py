@@ -17,16 +17,16 @@ from tiny import Build
 from torch import Tensor
 
 from setsail import methods
-from setsail.core import Candidates, Completion, Judgement, Pair, Prompt, Row, Sampling, TrainingError
+from setsail.core import Candidates, Completion, Group, Judgement, Prompt, Row, Sampling, TrainingError
 from setsail.engines import TransformersEngine
 from setsail.methods import Method
 from setsail.objectives import LogProbs, dpo, self_labeled
 from setsail.policies import collate, score, token_logps
-from setsail.training.buffer import PairBuffer
+from setsail.training.buffer import GroupBuffer
 from setsail.training.feed import MicroRows
-from setsail.training.loss import assemble, micro_loss, rows_of
+from setsail.training.groups import GroupMaker
+from setsail.training.loss import assemble, micro_loss
 from setsail.training.meter import Meter
-from setsail.training.pairs import PairMaker
 from setsail.training.step import MicroBatch, StepMaker
 
 EOS, VOCABULARY, LENGTH = 1, 4, 2
@@ -110,9 +110,9 @@ def _steps(model: Any, reference: Any, method: Method) -> StepMaker:
         return score(reference, [p.token_ids for p in prompts], ids, pad_id=0, device="cpu", batch_size=64)
 
     sampling = Sampling(max_completion_length=LENGTH)
-    maker = PairMaker(method, engine, _Rewarding(), sampling=sampling, n=2, seed=4)
+    maker = GroupMaker(method, lambda source: engine, _Rewarding(), sampling=sampling, n=2, seed=4)
     return StepMaker(
-        maker, PairBuffer(0), score_reference=score_reference, draw_reference=lambda rows, epoch: [],
+        maker, GroupBuffer(0), score_reference=score_reference, draw_reference=lambda rows, epoch: [],
         gather=lambda items: items, processes=1, on_made=lambda made: None, seconds=defaultdict(float),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def _sampled(model: Any, method: Method, steps: StepMaker, masked: bool) -> tupl
         rows.append(row)
     steps.ahead(0, rows, 0)
     if not masked:
-        steps.buffer.put({visit: tuple(map(_as_finished, pairs)) for visit, pairs in steps.buffer._pairs.items()})
+        steps.buffer.put({visit: tuple(map(_as_finished, pairs)) for visit, pairs in steps.buffer._groups.items()})
     sums: dict[str, Tensor] = {}
     squares: dict[str, Tensor] = {}
     for start in range(0, len(rows), BATCH):
@@ -146,14 +146,13 @@ def _sampled(model: Any, method: Method, steps: StepMaker, masked: bool) -> tupl
     return means, errors
 
 
-def _as_finished(pair: Pair) -> Pair:
-    first, second = (dataclasses.replace(side, finished=True) for side in (pair.first, pair.second))
-    return dataclasses.replace(pair, first=first, second=second)
+def _as_finished(pair: Group) -> Group:
+    sides = tuple(dataclasses.replace(side, finished=True) for side in pair.completions)
+    return dataclasses.replace(pair, completions=sides)
 
 
 def _loss(model: Any, method: Method, batch: MicroBatch) -> Tensor:
-    prompts, completions = rows_of(batch)
-    scored = assemble(batch, token_logps(model, collate(prompts, completions, pad_id=0)))
+    scored = assemble(batch, token_logps(model, collate(batch.prompt_ids, batch.completion_ids, pad_id=0)))
     return micro_loss(method, batch, scored, Meter())
 
 
@@ -224,12 +223,12 @@ def test_at_gap_zero_every_pair_is_fresh(build: Build, tmp_path: Path) -> None:
 def test_a_pair_past_the_limit_is_refused() -> None:
     answer = Completion(token_ids=(1,), text="")
     prompt = Prompt(row_id=5, text="", token_ids=(2,))
-    pair = Pair(prompt=prompt, first=answer, second=answer, p=1.0, route="dpr", labeler="x", policy_version=2)
-    buffer = PairBuffer(staleness=3)
+    pair = Group(prompt=prompt, completions=(answer, answer), p=1.0, route="dpr", labeler="x", policy_version=2)
+    buffer = GroupBuffer(staleness=3)
     buffer.put({(0, 5): (pair,), (1, 5): (pair,)})
     assert buffer.take((0, 5), 5) == (pair,)
     with pytest.raises(
-        TrainingError, match="pair of row 5 was drawn 4 optimizer steps ago, past the staleness limit of 3"
+        TrainingError, match="group of row 5 was drawn 4 optimizer steps ago, past the staleness limit of 3"
     ):
         buffer.take((1, 5), 6)
 

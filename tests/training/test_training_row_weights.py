@@ -23,13 +23,13 @@ def test_all_pairs_of_a_row_weigh_as_much_as_one_pair(build: Build, monkeypatch:
 
     monkeypatch.setattr(trainer, "compute_loss", noting)
     trainer.train()
-    routes = {pair.route for batch in batches for pair in batch.pairs}
+    routes = {pair.route for batch in batches for pair in batch.groups}
     assert routes == {"offline", "dpr"}
     for batch in batches:
         rows: dict[int, float] = {}
-        for pair, weight in zip(batch.pairs, batch.weights.tolist(), strict=True):
+        for pair, weight in zip(batch.groups, batch.weights.tolist(), strict=True):
             rows[pair.prompt.row_id] = rows.get(pair.prompt.row_id, 0.0) + weight
         assert len(rows) == 6
         # Six rows a step, each with weight 1/6, whether it gave one pair or three.
         torch.testing.assert_close(torch.tensor(list(rows.values())), torch.full((6,), 1 / 6))
-        assert len(batch.pairs) > 6
+        assert len(batch.groups) > 6

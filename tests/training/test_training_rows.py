@@ -119,7 +119,7 @@ def test_every_pair_belongs_to_its_prompt(build: Build, tmp_path: Path, method: 
         (epoch, row, route.name)
         for epoch in range(2)
         for row in range(count)
-        if (route := draw_route(trainer.method, trainer.args.seed, row, epoch)) and route.responses == "policy"
+        if (route := draw_route(trainer.method, trainer.args.seed, row, epoch)) and route.draws
     }
     assert {(each["epoch"], each["row_id"], each["route"]) for each in written} == expected
     assert len(written) == len(expected)
@@ -133,11 +133,11 @@ def test_distinct_online_prompts_over_a_thousand_steps(tokenizer: Any) -> None:
     from setsail import methods
     from setsail.core import Completion, Prompt, Row, Sampling
     from setsail.engines import ScriptedEngine
-    from setsail.training.pairs import PairMaker
+    from setsail.training.groups import GroupMaker
 
     engine = ScriptedEngine(lambda prompt, k: Completion(token_ids=(prompt.row_id, k), text=f"{prompt.row_id} {k}"))
     method = methods.get("sail-dpp")
-    maker = PairMaker(method, engine, None, sampling=Sampling(), n=2, seed=0)
+    maker = GroupMaker(method, lambda source: engine, None, sampling=Sampling(), n=2, seed=0)
     data = Completion(token_ids=(1,), text="data")
     rows = [Row(prompt=Prompt(row_id=i, text=str(i), token_ids=(i,)), chosen=data, rejected=data) for i in range(3000)]
     online: set[int] = set()
@@ -146,7 +146,7 @@ def test_distinct_online_prompts_over_a_thousand_steps(tokenizer: Any) -> None:
         batch = [rows[(4 * step + i) % 3000] for i in range(4)]
         epoch = 4 * step // 3000
         made = maker.make(epoch, batch, policy_version=step)
-        for (_, row_id), pairs in made.pairs.items():
+        for (_, row_id), pairs in made.groups.items():
             for pair in pairs:
                 assert pair.prompt.row_id == row_id
                 if pair.route == "dpp":
@@ -165,7 +165,7 @@ def test_a_routed_row_has_no_offline_pair(build: Build) -> None:
 
     def spy(*args: Any) -> Any:
         batches = prepare(*args)
-        taken.extend(pair for batch in batches for pair in batch.pairs)
+        taken.extend(pair for batch in batches for pair in batch.groups)
         return batches
 
     trainer.steps.prepare = spy  # type: ignore[method-assign]

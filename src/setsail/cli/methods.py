@@ -43,7 +43,7 @@ def _describe(console: Console, method: Method) -> None:
     facts.add_row("objective", f"{method.objective.__name__}({_arguments(method)})")
     facts.add_row("reference", str(method.reference))
     facts.add_row("needs a labeler", "yes" if method.needs_labeler else "no")
-    facts.add_row("draws answers", "yes" if method.draws_from_policy else "no")
+    facts.add_row("draws answers", "yes" if method.draws else "no")
     for addend in method.addends:
         facts.add_row("added term", f"{addend.name}, coefficient {addend.coefficient:g}")
     if method.staleness:
@@ -81,5 +81,5 @@ def _routes(method: Method) -> object:
         table.add_row("offline", "dataset", "dataset", f"{method.offline_weight:g}", "1", "")
     for route in method.routes:
         numbers = [f"{value:g}" for value in (route.weight, route.coefficient, route.correction)]
-        table.add_row(route.name, route.responses, route.preference, *numbers)
+        table.add_row(route.name, route.origins, route.preference, *numbers)
     return table

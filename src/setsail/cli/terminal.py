@@ -46,15 +46,15 @@ def show_start(trainer: SailTrainer, model: str, dataset: str) -> None:
         "method": method.name + (f", modified: {', '.join(method.modified)}" if method.modified else ""),
         "mixture": f"{mixture}; beta {method.beta:g}",
         "model": f"{model} ({trainable:,} of {trainer.parameter_count:,} parameters train)",
-        "reference": f"{trainer.reference.description}; {method.reference}",
+        "reference": f"{trainer.frozen.reference.description}; {method.reference}",
         "data": f"{dataset}: {len(trainer.train_dataset):,} rows",
         "labeler": getattr(trainer.labeler, "name", "none") if trainer.labeler is not None else "none",
         "run directory": str(trainer.args.output_dir),
     }
-    if method.draws_from_policy:
+    if method.draws:
         sampling = trainer.args.sampling
         facts["answers"] = (
-            f"{trainer.args.num_generations} a prompt, up to {sampling.max_completion_length} tokens, temperature "
+            f"{method.generations} a prompt, up to {sampling.max_completion_length} tokens, temperature "
             f"{sampling.temperature:g}" + ("" if sampling.is_policy else " (not the policy's own distribution)")
         )
     table = Table(box=None, show_header=False, padding=(0, 2))

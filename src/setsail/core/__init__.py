@@ -16,7 +16,7 @@ from setsail.core.errors import (
 )
 from setsail.core.protocols import Engine, Labeler
 from setsail.core.random import stream, uniforms
-from setsail.core.records import Candidates, Completion, Judgement, Message, Pair, Prompt, Row, Sampling
+from setsail.core.records import Candidates, Completion, Group, Judgement, Message, Prompt, Row, Sampling
 
 __all__ = [
     "Candidates",
@@ -26,11 +26,11 @@ __all__ = [
     "DataError",
     "Engine",
     "EngineError",
+    "Group",
     "Judgement",
     "Labeler",
     "LabelerError",
     "Message",
-    "Pair",
     "Prompt",
     "Row",
     "Sampling",

@@ -1,4 +1,4 @@
-"""The records that flow through a run: row -> candidates -> judgement -> pair.
+"""The records that flow through a run: row -> candidates -> judgement -> group.
 
 Units: log-probs in nats, lengths in tokens, probabilities in [0, 1]. "First" and "second" name the two
 completions of a pair before and after labeling; ``p`` is the probability that the first is preferred. A
@@ -97,17 +97,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """K completions of one prompt, with where they came from.
+    """K completions of one prompt; each says who wrote it.
 
     Attributes:
-        source: ``"policy"``, ``"reference"`` or ``"dataset"``.
         policy_version: number of optimizer steps taken when they were drawn; None for data set answers.
         stream: the name of the random stream (purpose, row, epoch) they were drawn with.
     """
 
     prompt: Prompt
     completions: tuple[Completion, ...]
-    source: str = "policy"
     policy_version: int | None = None
     stream: tuple[int | str, ...] = ()
 
@@ -131,26 +129,46 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two completions of one prompt, ready to be scored and learnt from.
+class Group:
+    """K completions of one prompt, judged, ready to be scored and learnt from. A pair is a group of two.
 
     Attributes:
-        p: probability that ``first`` is preferred; None where the label is missing, or where the policy
-            labels the pair itself inside the loss (``labeler == "policy"``).
-        route: name of the route that made the pair.
+        completions: what is learnt from, in the order that ``values`` follow; a pair's first comes first.
+        p: pairs: probability that the first is preferred; None where the label is missing, where the policy labels
+            the pair itself inside the loss (``labeler == "policy"``), or for groups of another size.
+        values: one number a completion (a score, a win rate), for objectives over groups; None elsewhere.
+        others: completions of the same prompt that are not compared but that an added term reads.
+        route: name of the route that made the group.
         labeler: ``"dataset"``, ``"policy"`` or the labeler's name.
+        scores: the labeler's scores, where it gives any.
         policy_version: optimizer steps taken when the completions were drawn; None for data set answers.
         stream: name of the random stream of the draw.
         epoch: the epoch in which the row was visited.
     """
 
     prompt: Prompt
-    first: Completion
-    second: Completion
-    p: float | None
+    completions: tuple[Completion, ...]
     route: str
     labeler: str
-    scores: tuple[float | None, float | None] | None = None
+    p: float | None = None
+    values: tuple[float, ...] | None = None
+    others: tuple[Completion, ...] = ()
+    scores: tuple[float | None, ...] | None = None
     policy_version: int | None = None
     stream: tuple[int | str, ...] = ()
     epoch: int = 0
+
+    @property
+    def first(self) -> Completion:
+        """The first completion."""
+        return self.completions[0]
+
+    @property
+    def second(self) -> Completion:
+        """The second completion, of a group that has one."""
+        return self.completions[1]
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two completions are compared."""
+        return len(self.completions) == 2

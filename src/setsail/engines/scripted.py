@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from setsail.core import Candidates, Completion, Prompt, Sampling
 
 
 class ScriptedEngine:
-    """Answers from a function ``(prompt, k) -> Completion``.
+    """Answers from a function ``(prompt, k) -> Completion``; ``origin`` says who is said to have written them.
 
     >>> engine = ScriptedEngine(lambda prompt, k: Completion(token_ids=(k,), text=str(k)))
     >>> prompt = Prompt(row_id=0, text="?", token_ids=(5,))
@@ -19,8 +20,9 @@ class ScriptedEngine:
     (['0', '1'], 3)
     """
 
-    def __init__(self, answer: Callable[[Prompt, int], Completion]) -> None:
+    def __init__(self, answer: Callable[[Prompt, int], Completion], *, origin: str = "policy") -> None:
         self.answer = answer
+        self.origin = origin
 
     def generate(
         self,
@@ -36,7 +38,7 @@ class ScriptedEngine:
         return [
             Candidates(
                 prompt=prompt,
-                completions=tuple(self.answer(prompt, k) for k in range(n)),
+                completions=tuple(replace(self.answer(prompt, k), origin=self.origin) for k in range(n)),
                 policy_version=policy_version,
                 stream=name,
             )

@@ -1,12 +1,10 @@
 """A whole method on an enumerable policy: its stated objective, and the expected gradient of what training computes.
 
-The two are written independently (the objective as sums over the distributions, the gradient as the expectation of
-:func:`setsail.methods.route_loss` over completions and labels) so that one proves the other.
+The two are written independently where an objective can be stated (as sums over the distributions; the gradient as the
+expectation of :func:`setsail.methods.route_loss` over candidates, choices and labels) so that one proves the other.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,76 +12,96 @@ from torch import Tensor
 from setsail.core import SpecError
 from setsail.lab.exact import risk
 from setsail.lab.gradients import gradient
+from setsail.lab.groups import TabularWorld, WeightedGroups, candidate_law, route_groups
 from setsail.lab.pairs import WeightedPairs, policy_pairs
-from setsail.methods import Method, Route, route_loss
+from setsail.methods import Addend, Method, Route, route_loss
 from setsail.objectives import LogProbs, implicit_preference
 from setsail.policies.tabular import EnumerablePolicy
 
 
-@dataclass(frozen=True, slots=True)
-class TabularWorld:
-    """What a method trains on, apart from the policy.
+def mixture_gradient(
+    method: Method,
+    policy: EnumerablePolicy,
+    world: TabularWorld,
+    baseline: float = 0.0,
+    sampler: EnumerablePolicy | None = None,
+) -> Tensor:
+    """The expected gradient of one training step: routes, prompts, candidates, choices and labels enumerated.
 
-    Attributes:
-        reference: the reference policy.
-        data: the data set's pairs and preferences.
-        preference: the labeler, ``P[x, i, j]``, shape ``(prompts, responses, responses)``.
-    """
-
-    reference: EnumerablePolicy
-    data: WeightedPairs
-    preference: Tensor
-
-
-def mixture_gradient(method: Method, policy: EnumerablePolicy, world: TabularWorld, baseline: float = 0.0) -> Tensor:
-    """The expected gradient of one training step: routes, prompts, completions and labels enumerated.
+    A row that gives no group (a tie, nothing selected) contributes nothing here; training averages over the rows that
+    do, which rescales all routes alike.
 
     Args:
         baseline: a constant in place of the leave-one-out mean; the expectation does not depend on it.
+        sampler: who draws the policy's completions: the policy itself (None), or what it was some steps ago.
 
     Returns:
         Flat, shape ``(parameters,)``; training descends along it.
     """
-    logps = world.data.log_probs(policy, world.reference)
-    offline = route_loss(method, None, logps, world.data.p).surrogate
-    value = method.offline_weight * (world.data.weight.detach() * offline).sum()
+    sampler = policy.frozen() if sampler is None else sampler
+    value = torch.zeros((), dtype=torch.float64)
+    if method.offline_weight:
+        logps, p = world.data.log_probs(policy, world.reference), world.data.p
+        assert p is not None, "the data set's pairs carry a preference"
+        values = torch.stack([p, 1 - p], -1) if method.reads_values else None
+        offline = route_loss(method, None, logps.group(), p, values).surrogate
+        value = method.offline_weight * (world.data.weight.detach() * offline).sum()
     for route in method.active_routes:
-        value = value + route.weight * _expected_surrogate(method, route, policy, world, baseline)
+        for groups in route_groups(method, route, sampler, world):
+            value = value + route.weight * _expected_surrogate(method, route, groups, policy, world, baseline)
     for addend in method.addends:
-        # The completions are the reference's: enumerated with the reference's probabilities.
-        table = world.reference.log_probs().detach()
-        each = addend.function(policy.log_probs().flatten(), table.flatten())
-        value = value + addend.coefficient * (table.exp().flatten() * each).sum() / table.shape[0]
+        value = value + addend.coefficient * _addend_mean(addend, method, policy, sampler, world)
     return gradient(value, policy)
 
 
 def _expected_surrogate(
-    method: Method, route: Route, policy: EnumerablePolicy, world: TabularWorld, baseline: float
+    method: Method,
+    route: Route,
+    groups: WeightedGroups,
+    policy: EnumerablePolicy,
+    world: TabularWorld,
+    baseline: float,
 ) -> Tensor:
-    pairs = _route_pairs(route, policy.frozen(), world)
-    logps = pairs.log_probs(policy, world.reference)
-    own = implicit_preference(logps, method.beta).detach()
-    label = own if route.is_self_labeled or pairs.p is None else pairs.p
+    logps = groups.log_probs(policy, world.reference)
 
     def surrogate(uniform: Tensor) -> Tensor:
-        return route_loss(method, route, logps, pairs.p, uniform=uniform, baseline=baseline).surrogate
+        return route_loss(method, route, logps, groups.p, groups.values, uniform=uniform, baseline=baseline).surrogate
 
     # A uniform of 0 draws "first preferred" and a uniform of 1 "second preferred", whatever the probability.
-    value = surrogate(torch.zeros_like(label))
+    value = surrogate(torch.zeros_like(groups.weight))
     if route.labels == "sampled":
+        own = implicit_preference(logps.pair(), method.beta).detach()
+        label = own if route.is_self_labeled or groups.p is None else groups.p
         value = label * value + (1 - label) * surrogate(torch.ones_like(label))
-    return (pairs.weight.detach() * value).sum()
+    return (groups.weight * value).sum()
 
 
-def _route_pairs(route: Route, sampler: EnumerablePolicy, world: TabularWorld) -> WeightedPairs:
-    if route.responses == "dataset":
-        return world.data
-    if route.pairing != "first-two":
-        raise SpecError(
-            f"route {route.name!r}: the exact expectation is over independent pairs, but pairing {route.pairing!r} "
-            "chooses among candidates; use pairing='first-two'"
-        )
-    return policy_pairs(sampler, world.preference)
+def _addend_mean(
+    addend: Addend, method: Method, policy: EnumerablePolicy, sampler: EnumerablePolicy, world: TabularWorld
+) -> Tensor:
+    """The mean of an addend over the completions it reads."""
+    table, frozen = policy.log_probs(), world.reference.log_probs().detach()
+    law = _law_of_samples(addend, method, sampler, world)
+    if addend.distributions:
+        raise SpecError(f"addend {addend.name!r} reads next-token distributions, which a table of responses has not")
+    each = addend.function(table.flatten(), frozen.flatten())
+    return (law.flatten() * each).sum()
+
+
+def _law_of_samples(addend: Addend, method: Method, sampler: EnumerablePolicy, world: TabularWorld) -> Tensor:
+    """How likely each response is among the completions that an addend reads, shape ``(prompts, responses)``."""
+    frozen = world.reference.log_probs().detach()
+    if addend.samples == "fresh-reference":
+        return frozen.exp() / frozen.shape[0]
+    if addend.samples not in ("reference", "policy"):
+        raise SpecError(f"addend {addend.name!r} reads {addend.samples} completions, whose law is not enumerated here")
+    law = torch.zeros_like(frozen)
+    for route in method.active_routes:
+        for draw in candidate_law(method, route, sampler, world):
+            for response, origin in zip(draw.responses, draw.origins, strict=True):
+                if origin == addend.samples:
+                    law[draw.prompt, response] += route.weight * draw.chance
+    return law / law.sum()
 
 
 def stated_objective(
@@ -101,12 +119,17 @@ def stated_objective(
     *today's* policy, not of an objective of the policy alone. With ``correction = coefficient`` the two parts add up to
     the gradient of ``coefficient * E_{y ~ policy}[loss of policy]``, the paper's objective.
 
+    Covers pairwise objectives on independent pairs of the policy's or the data set's completions.
+
     Args:
         policy: where the objective is evaluated; differentiate in its parameters.
         frozen: the policy of the moment that draws the completions; None = a frozen copy of ``policy``.
 
     Returns:
         Scalar.
+
+    Raises:
+        SpecError: a route outside that.
     """
     frozen = policy.frozen() if frozen is None else frozen
     objective = method.bound_objective()
@@ -114,9 +137,7 @@ def stated_objective(
     for route in method.active_routes:
         value = value + route.weight * _stated_route(method, route, policy, world, frozen)
     for addend in method.addends:
-        table = world.reference.log_probs().detach()
-        each = addend.function(policy.log_probs().flatten(), table.flatten())
-        value = value + addend.coefficient * (table.exp().flatten() * each).sum() / table.shape[0]
+        value = value + addend.coefficient * _addend_mean(addend, method, policy, frozen, world)
     return value
 
 
@@ -131,8 +152,19 @@ def _stated_route(
             return objective(logps, p)
         return p * objective(logps, torch.ones_like(p)) + (1 - p) * objective(logps, torch.zeros_like(p))
 
-    learned = risk(policy, world.reference, _route_pairs(route, frozen, world), loss)
-    if route.responses == "dataset" or not route.correction:
+    learned = risk(policy, world.reference, _independent_pairs(method, route, frozen, world), loss)
+    if not route.draws or not route.correction:
         return route.coefficient * learned
-    drawn = risk(frozen, world.reference, _route_pairs(route, policy, world), loss)
+    drawn = risk(frozen, world.reference, _independent_pairs(method, route, policy, world), loss)
     return route.coefficient * learned + route.correction * drawn
+
+
+def _independent_pairs(method: Method, route: Route, sampler: EnumerablePolicy, world: TabularWorld) -> WeightedPairs:
+    if not route.draws:
+        return world.data
+    if method.reads_values or not route.is_on_policy or route.pairing != "first-two" or route.label != "preference":
+        raise SpecError(
+            f"route {route.name!r}: the stated objective is over independent pairs of the policy under the labeler's "
+            f"preference, but this route compares {route.origins} by {route.pairing}"
+        )
+    return policy_pairs(sampler, world.preference)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from setsail.core import stream
-from setsail.lab.mixture import TabularWorld
+from setsail.lab.groups import TabularWorld
 from setsail.lab.pairs import bradley_terry, dataset_pairs
 from setsail.policies.tabular import EnumerablePolicy, TabularPolicy, TabularTokenPolicy
 
@@ -53,10 +53,10 @@ def token_world(seed: int = 0) -> tuple[TabularTokenPolicy, TabularWorld]:
     rows = [(prompt, *numbers.choice(responses, size=2, replace=False)) for prompt in (0, 1) for _ in range(4)]
     p = torch.tensor([1.0, 0.7, 0.5, 0.0] * 2, dtype=torch.float64)
     data = dataset_pairs(torch.tensor([[int(index) for index in row] for row in rows]), p)
-    return policy, TabularWorld(reference.frozen(), data, bradley_terry(reward))
+    return policy, TabularWorld(reference.frozen(), data, bradley_terry(reward), reward)
 
 
 def _world(reference: EnumerablePolicy, reward: Tensor, rows: Tensor) -> TabularWorld:
     preference = bradley_terry(reward)
     prompt, first, second = rows.unbind(-1)
-    return TabularWorld(reference, dataset_pairs(rows, preference[prompt, first, second]), preference)
+    return TabularWorld(reference, dataset_pairs(rows, preference[prompt, first, second]), preference, reward)

@@ -1,4 +1,4 @@
-"""The loss of one route's pairs: what a method's words mean as a tensor. Pure; used by training and by the lab."""
+"""The loss of one route's groups: what a method's words mean as a tensor. Pure; used by training and by the lab."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from setsail.methods.parts import Route
 from setsail.methods.spec import Method
 from setsail.objectives import (
+    GroupLogProbs,
     LogProbs,
     draw_preference,
     implicit_preference,
@@ -20,7 +21,7 @@ from setsail.objectives import (
 
 @dataclass(frozen=True, slots=True)
 class RouteLoss:
-    """Loss of each pair of a route, shape ``(pairs,)``.
+    """Loss of each group of a route, shape ``(groups,)``.
 
     Attributes:
         surrogate: what is differentiated.
@@ -35,33 +36,53 @@ class RouteLoss:
 def route_loss(
     method: Method,
     route: Route | None,
-    logps: LogProbs,
-    p: Tensor | None,
+    logps: GroupLogProbs,
+    p: Tensor | None = None,
+    values: Tensor | None = None,
     *,
     uniform: Tensor | None = None,
     baseline: Tensor | float = 0.0,
     mask: Tensor | None = None,
 ) -> RouteLoss:
-    """Loss of the pairs that took ``route`` (None = the offline pairs).
+    """Loss of the groups that took ``route`` (None = the offline pairs).
 
         offline            loss(p)
         policy labels      c loss(q) with gradient through q = sigmoid(u)         (labels averaged)
                            loss(label) - (c/2) loss(label)^2, label ~ q           (labels sampled)
         labeler, data set  c loss(p), or c loss(label) with label ~ p             (labels sampled)
+        over groups        c loss(values)
         completions drawn from the policy: + correction sg(value - b) (log pi(y1) + log pi(y2))
 
     Args:
         method: gives the objective.
-        route: where the pairs came from.
-        logps: log-probs of the pairs, shape ``(pairs,)``, nats.
-        p: probability that the first is preferred; not used where the policy labels.
+        route: where the groups came from.
+        logps: log-probs of the groups, shape ``(groups, K)``, nats; a pairwise objective reads K = 2.
+        p: probability that the first is preferred, shape ``(groups,)``; not used where the policy labels.
+        values: one number a completion, shape ``(groups, K)``, for an objective over groups.
         uniform: one draw from [0, 1) a pair, for sampled labels.
         baseline: of the online correction, from :func:`setsail.objectives.leave_one_out`.
         mask: pairs whose completions take part in the correction (those that finished).
 
     Raises:
-        ValueError: sampled labels without ``uniform``.
+        ValueError: sampled labels without ``uniform``, an objective over groups without ``values``.
     """
+    if method.reads_values:
+        if values is None:
+            raise ValueError(f"{method.name} compares groups by value: pass values, one number a completion")
+        value = method.bound_group_objective()(logps, values)
+        return RouteLoss(value if route is None else route.coefficient * value, value)
+    return _pair_loss(method, route, logps.pair(), p, uniform, baseline, mask)
+
+
+def _pair_loss(
+    method: Method,
+    route: Route | None,
+    logps: LogProbs,
+    p: Tensor | None,
+    uniform: Tensor | None,
+    baseline: Tensor | float,
+    mask: Tensor | None,
+) -> RouteLoss:
     objective = method.bound_objective()
     if route is None:
         value = objective(logps, p)

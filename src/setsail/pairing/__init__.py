@@ -1,5 +1,5 @@
-"""Pairing: which of a prompt's candidates are compared. Pure functions of scores and counts."""
+"""Pairing: which of a prompt's candidates are compared. Pure functions of counts, values and preferences."""
 
-from setsail.pairing.rules import RULES, PairingRule, all_pairs, best_worst, first_two
+from setsail.pairing.rules import RULES, PairingRule, Standing, rule, win_rates
 
-__all__ = ["RULES", "PairingRule", "all_pairs", "best_worst", "first_two"]
+__all__ = ["RULES", "PairingRule", "Standing", "rule", "win_rates"]

@@ -1,5 +1,7 @@
 """Policies: a causal language model (or a small table) as something that gives token log-probs."""
 
+from setsail.policies.distributions import completion_distributions
+from setsail.policies.frozen import FrozenPolicies
 from setsail.policies.loading import (
     add_adapter,
     base_of,
@@ -10,6 +12,9 @@ from setsail.policies.loading import (
     load_tokenizer,
     prepare_tokenizer,
 )
+from setsail.policies.lookahead import Lookahead
+from setsail.policies.momentum import Extrapolation
+from setsail.policies.products import ProductReference
 from setsail.policies.references import DisabledAdapter, FrozenAdapter, FrozenCopy, Reference, hold_reference
 from setsail.policies.scoring import ScoringBatch, collate, forward_arguments, pad_left, positions, token_logps
 from setsail.policies.shared import (
@@ -20,19 +25,27 @@ from setsail.policies.shared import (
     score,
     shared_token_logps,
 )
+from setsail.policies.snapshots import Snapshot
+from setsail.policies.soups import soup
 
 __all__ = [
     "DisabledAdapter",
+    "Extrapolation",
     "FrozenAdapter",
     "FrozenCopy",
+    "FrozenPolicies",
+    "Lookahead",
+    "ProductReference",
     "Reference",
     "ScoringBatch",
     "SharedBatch",
+    "Snapshot",
     "add_adapter",
     "base_of",
     "can_share",
     "collate",
     "collate_shared",
+    "completion_distributions",
     "completion_logps",
     "disable_dropout",
     "forward_arguments",
@@ -46,5 +59,6 @@ __all__ = [
     "prepare_tokenizer",
     "score",
     "shared_token_logps",
+    "soup",
     "token_logps",
 ]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from setsail.core import TrainingError
+from setsail.training.batch import MicroBatch
 from setsail.training.run_directory import RunDirectory
-from setsail.training.step import MicroBatch
 
 logger = logging.getLogger("setsail")
 
@@ -80,37 +80,42 @@ def agreement(model: nn.Module, mixed_precision: str) -> float:
     return AGREEMENT["other" if low else "float32"]
 
 
-def faults(
-    batch: MicroBatch, first: Sequence[Tensor], second: Sequence[Tensor], loss: float, allowed: float | None
-) -> list[Fault]:
+def faults(batch: MicroBatch, scored: Sequence[Tensor], loss: float, allowed: float | None) -> list[Fault]:
     """What is wrong with a micro-batch.
 
     Args:
         batch: the micro-batch.
-        first, second: the policy's token log-probs of each pair's completions.
+        scored: the policy's token log-probs of each answer.
         loss: the micro-batch's.
         allowed: difference a token between a sampled and a scored log-prob; None = they are not compared.
     """
-    rows = tuple(pair.prompt.row_id for pair in batch.pairs)
+    rows = tuple(group.prompt.row_id for group in batch.groups)
     found: list[Fault] = [] if math.isfinite(loss) else [("non_finite", f"the loss is {loss}", rows)]
-    message = None if allowed is None else _disagreement(batch, first, second, allowed)
+    message = None if allowed is None else _disagreement(batch, scored, allowed)
     return found if message is None else [*found, ("sampler_disagrees", message, rows)]
 
 
-def _disagreement(batch: MicroBatch, first: Sequence[Tensor], second: Sequence[Tensor], allowed: float) -> str | None:
+def _disagreement(batch: MicroBatch, scored: Sequence[Tensor], allowed: float) -> str | None:
     """Say so if a completion's scored log-prob is not the one it was sampled with, at version gap 0."""
-    for pair, *sides in zip(batch.pairs, first, second, strict=True):
-        if pair.policy_version != batch.policy_version:
+    fresh = {
+        index
+        for group, members in zip(batch.groups, batch.members, strict=True)
+        for index in members
+        if group.policy_version == batch.policy_version
+    }
+    for index in sorted(fresh):
+        answer = batch.answers[index]
+        completion = answer.completion
+        if completion.origin != "policy":
             continue
-        for completion, scored in zip((pair.first, pair.second), sides, strict=True):
-            gap = abs(float(scored.sum()) - (completion.logp or 0.0))
-            if not gap <= allowed * completion.length:
-                return (
-                    f"an answer to row {pair.prompt.row_id} was sampled with log-prob {completion.logp:.4f} "
-                    "but is scored "
-                    f"{float(scored.sum()):.4f} by the same weights: sampler and scorer disagree (attention "
-                    "implementation, precision, position ids?), so on-policy gradients are biased"
-                )
+        gap = abs(float(scored[index].sum()) - (completion.logp or 0.0))
+        if not gap <= allowed * completion.length:
+            return (
+                f"an answer to row {answer.prompt.row_id} was sampled with log-prob {completion.logp:.4f} "
+                "but is scored "
+                f"{float(scored[index].sum()):.4f} by the same weights: sampler and scorer disagree (attention "
+                "implementation, precision, position ids?), so on-policy gradients are biased"
+            )
     return None
 
 

@@ -62,11 +62,15 @@ class SailCallback(TrainerCallback):
         """Note where the step's time went; move the reference when its rule says so."""
         for phase in ("generation", "labeling", "scoring", "update"):
             self.trainer.meter.add(f"sail/seconds/{phase}", self.trainer.step_seconds.pop(phase, 0.0))
-        rule = self.trainer.method.reference
-        if rule.moves_after(state.global_step):
-            self.trainer.reference.move(rule.mixup)
+        is_last = bool(control.should_training_stop) or state.global_step >= state.max_steps
+        if self.trainer.frozen.after_step(state.global_step, is_last=is_last):
             self.probe = self._look()
         self.trainer.alarms.settle()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What is kept is what was trained, not a look-ahead."""
+        if self.trainer.lookahead is not None:
+            self.trainer.lookahead.finish(self.trainer.model, self.trainer.optimizer)
 
     def after_log(self, logs: Mapping[str, float]) -> None:
         """Alarms that a log calls for, sounded once its line is written."""

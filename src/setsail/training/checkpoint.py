@@ -22,7 +22,6 @@ from setsail.core import CheckpointError
 logger = logging.getLogger("setsail")
 
 MARKER = "setsail.json"
-REFERENCE = "reference.safetensors"
 
 
 def rank_file(rank: int) -> str:
@@ -62,18 +61,20 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def write_reference(directory: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a reference that has moved."""
+def write_weights(directory: Path, name: str, weights: Mapping[str, Tensor]) -> None:
+    """Write the weights of something that is not the policy: a reference that has moved, a look-ahead."""
     from safetensors.torch import save_file
 
-    save_file({name: weight.contiguous().cpu() for name, weight in weights.items()}, directory / REFERENCE)
+    plain = {key: weight.detach().contiguous().cpu() for key, weight in weights.items()}
+    save_file(plain, directory / f"{name}.safetensors")
 
 
-def read_reference(directory: Path) -> dict[str, Tensor] | None:
-    """What :func:`write_reference` wrote; None where the reference has not moved."""
+def read_weights(directory: Path, name: str) -> dict[str, Tensor] | None:
+    """What :func:`write_weights` wrote; None where there is none of that name."""
     from safetensors.torch import load_file
 
-    return load_file(directory / REFERENCE) if (directory / REFERENCE).exists() else None
+    file = directory / f"{name}.safetensors"
+    return load_file(file) if file.exists() else None
 
 
 def seal(directory: Path, **facts: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from transformers import TrainingArguments
@@ -78,11 +78,18 @@ class SailConfig(TrainingArguments):
         default=None, metadata={"help": "Share of the policy's weights the reference takes over when it moves."}
     )
 
+    soup_model: str | None = field(
+        default=None,
+        metadata={"help": "Second fine-tuned model, for methods whose reference is an average of two (salsa)."},
+    )
+
     # Answers.
     max_prompt_length: int = field(default=512, metadata={"help": "Longest prompt, in tokens."})
     max_completion_length: int = field(default=256, metadata={"help": "Longest answer, in tokens, drawn or given."})
     long_prompts: str = field(default="drop", metadata={"help": "Prompts over the limit: 'drop' or 'keep-end'."})
-    num_generations: int = field(default=2, metadata={"help": "Answers drawn per prompt."})
+    num_generations: int | None = field(
+        default=None, metadata={"help": "Answers drawn per prompt; default: as the method says (2 for most)."}
+    )
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature; 1 draws from the policy itself."})
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
     top_p: float = field(default=1.0, metadata={"help": "Keep the smallest set of tokens with this mass."})
@@ -138,8 +145,6 @@ class SailConfig(TrainingArguments):
     def _check(self) -> None:
         if self.on_alarm not in ALARM_ACTIONS:
             raise ConfigError(f"on_alarm must be one of {', '.join(ALARM_ACTIONS)}, got {self.on_alarm!r}")
-        if self.num_generations < 2:
-            raise ConfigError(f"num_generations must be at least 2 to make a pair, got {self.num_generations}")
         for name in ("max_prompt_length", "max_completion_length", "generation_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -181,6 +186,7 @@ class SailConfig(TrainingArguments):
             robust_radius=self.robust_radius,
             reference=self._reference_rule(method),
             staleness=self.staleness_limit,
+            generations=self.num_generations,
         )
         self._check_generations(resolved)
         corrected = [route.name for route in resolved.active_routes if route.correction]
@@ -193,13 +199,21 @@ class SailConfig(TrainingArguments):
         return resolved
 
     def _check_generations(self, method: Method) -> None:
-        idle = [r.name for r in method.active_routes if r.responses == "policy" and r.pairing == "first-two"]
-        if idle and self.num_generations > 2:
-            raise ConfigError(
-                f"num_generations={self.num_generations}, but pairing first-two of {', '.join(idle)} "
-                "compares only two of "
-                "them; use pairing best-worst or all-pairs, or num_generations=2"
-            )
+        """Candidates that would be drawn for nothing, or too few to compare."""
+        drawn = method.generations
+        for route in (each for each in method.active_routes if each.draws):
+            count, size = route.number_of_candidates(drawn), route.rule.size
+            compared = count - 1 if route.values == "last" else count
+            if compared < (size or 2):
+                raise ConfigError(
+                    f"num_generations={drawn} leaves {compared} candidate(s) to compare on route {route.name} of "
+                    f"method {method.name}; it needs at least {size or 2}"
+                )
+            if route.pairing == "first-two" and compared > 2 and route.label != "win-rates":
+                raise ConfigError(
+                    f"num_generations={drawn}, but pairing first-two of {route.name} compares only two of {compared} "
+                    "candidates; use pairing best-worst or all-pairs, or num_generations=2"
+                )
 
     def run_settings(self) -> dict[str, Any]:
         """The settings that were given and differ from the defaults, as plain data: enough to run this again."""
@@ -231,7 +245,7 @@ class SailConfig(TrainingArguments):
         if steps is None:
             raise ConfigError("the reference is to move, but not how often; give ref_model_sync_steps as well")
         mixup = method.reference.mixup if self.ref_model_mixup_alpha is None else self.ref_model_mixup_alpha
-        return ReferenceRule(steps, mixup)
+        return replace(method.reference, steps=steps, mixup=mixup)
 
 
 def _default(item: Field[Any]) -> Any:

@@ -28,7 +28,7 @@ def describe_run(trainer: SailTrainer, *, resumed_from: str | None) -> None:
         equation=method.equation,
         objective={"name": method.objective.__name__, **method.parameters, "robust_radius": method.robust_radius},
         routes={"offline": method.offline_weight, **{route.name: route.weight for route in method.routes}},
-        reference=f"{trainer.reference.description}; {method.reference}",
+        reference=f"{trainer.frozen.reference.description}; {method.reference}",
         sampling=trainer.args.sampling.as_dict(),
         labeler=getattr(trainer.labeler, "name", None),
         rows=len(trainer.train_dataset),

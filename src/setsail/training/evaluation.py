@@ -46,9 +46,9 @@ class Evaluator:
     def run(self, rows: Sequence[Row], policy_version: int) -> dict[str, float]:
         """Metrics without prefix.
 
-        ``loss``, ``rewards/*`` over held-out pairs (where the rows have them); ``kl_k1`` and ``kl_k3`` (nats an
-        answer), ``completions/*`` and ``score_by_training_labeler`` over answers drawn for the first
-        ``generations`` prompts.
+        ``loss`` (where the objective compares pairs) and ``rewards/*`` over held-out pairs (where rows have them);
+        ``kl_k1`` and ``kl_k3`` (nats an answer), ``completions/*`` and ``score_by_training_labeler`` over answers
+        drawn for the first ``generations`` prompts.
         """
         meter = Meter()
         mine = [rows[index] for index in range(self.process, len(rows), self.processes)]
@@ -66,8 +66,9 @@ class Evaluator:
         reference = torch.stack([logps.double().sum() for logps in self.score_reference(prompts, sides)])
         lengths = torch.tensor([side.length for side in sides])
         logps = LogProbs(policy[::2], policy[1::2], reference[::2], reference[1::2], lengths[::2], lengths[1::2])
-        p = torch.tensor([row.p for row in rows], dtype=torch.float64)
-        meter.add("loss", self.method.bound_objective()(logps, p))
+        if not self.method.reads_values:
+            p = torch.tensor([row.p for row in rows], dtype=torch.float64)
+            meter.add("loss", self.method.bound_objective()(logps, p))
         reward = self.method.beta * (policy - reference)
         margin = reward[::2] - reward[1::2]
         meter.add("rewards/chosen", reward[::2])

@@ -1,132 +1,150 @@
 """From policy log-probs to the loss of a micro-batch, with what is logged about it.
 
-Axis legend: ``P`` pairs of the micro-batch, ``E`` extras, rows are first completions, second completions, extras.
+Axis legend: ``A`` distinct answers of the micro-batch, ``G`` groups of one route and size, ``K`` completions of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from setsail.core import Pair
-from setsail.methods import Method, Route, route_loss
-from setsail.objectives import LogProbs, k1, k3
+from setsail.core import Group
+from setsail.methods import Addend, Method, Route, route_loss
+from setsail.objectives import GroupLogProbs, LogProbs, k1, k3
+from setsail.training.batch import MicroBatch, preferences, values_of
 from setsail.training.meter import Meter
-from setsail.training.step import Extra, MicroBatch, preferences
+
+Distributions = Callable[[Sequence[int]], tuple[list[Tensor], list[Tensor]]]
+"""Next-token log-probs of answers, by index, under policy (with gradient) and reference: ``(tokens, vocabulary)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A micro-batch's log-probs.
+    """A micro-batch's log-probs, one entry an answer.
 
     Attributes:
-        logps: of the pairs, gradient in the policy's part, shape ``(P,)`` each.
-        extra_policy, extra_reference: of the extras, shape ``(E,)``.
-        first, second: token log-probs of the policy, detached, one tensor a completion.
+        policy: summed over tokens, with gradient, shape ``(A,)``.
+        reference: the same under the reference.
+        length: tokens of each answer.
+        tokens: token log-probs of the policy, detached, one tensor an answer.
     """
 
-    logps: LogProbs
-    extra_policy: Tensor
-    extra_reference: Tensor
-    first: tuple[Tensor, ...]
-    second: tuple[Tensor, ...]
+    policy: Tensor
+    reference: Tensor
+    length: Tensor
+    tokens: tuple[Tensor, ...]
 
-
-def rows_of(batch: MicroBatch) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
-    """Prompt ids and completion ids of every row of the forward pass: firsts, seconds, extras."""
-    prompts = [pair.prompt for pair in batch.pairs] * 2 + [extra.prompt for extra in batch.extras]
-    completions = [pair.first for pair in batch.pairs] + [pair.second for pair in batch.pairs]
-    completions += [extra.completion for extra in batch.extras]
-    return [prompt.token_ids for prompt in prompts], [completion.token_ids for completion in completions]
+    def groups(self, members: Tensor) -> GroupLogProbs:
+        """The log-probs of groups, given the answers' indices, shape ``(G, K)``."""
+        return GroupLogProbs(self.policy[members], self.reference[members], self.length[members])
 
 
 def assemble(batch: MicroBatch, token_logps: Tensor) -> Scored:
-    """Sums over tokens, paired with the reference's. ``token_logps`` has shape ``(2P + E, T)``, zeros at padding."""
-    count = len(batch.pairs)
+    """Sums over tokens, beside the reference's. ``token_logps`` has shape ``(A, T)``, zeros at padding."""
     sums = token_logps.sum(-1)
-    device, dtype = sums.device, sums.dtype
-
-    def reference(side: int) -> Tensor:
-        return torch.stack([both[side].sum() for both in batch.reference]).to(device, dtype)
-
-    lengths = [pair.first.length for pair in batch.pairs], [pair.second.length for pair in batch.pairs]
-    extra_reference = torch.stack([extra.reference.sum() for extra in batch.extras]) if batch.extras else sums[:0]
+    lengths = [answer.completion.length for answer in batch.answers]
     tokens = token_logps.detach().cpu()
     return Scored(
-        logps=LogProbs(
-            sums[:count],
-            sums[count : 2 * count],
-            reference(0),
-            reference(1),
-            torch.tensor(lengths[0], device=device),
-            torch.tensor(lengths[1], device=device),
-        ),
-        extra_policy=sums[2 * count :],
-        extra_reference=extra_reference.to(device, dtype),
-        first=tuple(tokens[row, :length] for row, length in enumerate(lengths[0])),
-        second=tuple(tokens[count + row, :length] for row, length in enumerate(lengths[1])),
+        policy=sums,
+        reference=torch.stack([tokens_of.sum() for tokens_of in batch.reference]).to(sums),
+        length=torch.tensor(lengths, device=sums.device),
+        tokens=tuple(tokens[row, :length] for row, length in enumerate(lengths)),
     )
 
 
-def micro_loss(method: Method, batch: MicroBatch, scored: Scored, meter: Meter) -> Tensor:
+def micro_loss(
+    method: Method, batch: MicroBatch, scored: Scored, meter: Meter, distributions: Distributions | None = None
+) -> Tensor:
     """The micro-batch's share of the step's loss, a scalar; what there is to know about it goes into ``meter``."""
-    logps = scored.logps
-    device, dtype = logps.policy_first.device, logps.policy_first.dtype
-    p = preferences(batch.pairs, dtype).to(device)
-    finished = torch.tensor([pair.first.finished and pair.second.finished for pair in batch.pairs], device=device)
-    weights = batch.weights.to(device, dtype)
+    device, dtype = scored.policy.device, scored.policy.dtype
     routes: dict[str, Route | None] = {"offline": None, **{route.name: route for route in method.routes}}
-    total = torch.zeros((), device=device, dtype=dtype)
-    for name in dict.fromkeys(pair.route for pair in batch.pairs):
-        index = torch.tensor([i for i, pair in enumerate(batch.pairs) if pair.route == name], device=device)
+    # Zero times the log-probs: the backward pass runs also where nothing is learnt from.
+    total = 0.0 * scored.policy.sum() if not batch.groups else torch.zeros((), device=device, dtype=dtype)
+    kinds = [(group.route, len(group.completions)) for group in batch.groups]
+    for kind in dict.fromkeys(kinds):
+        index = [i for i, each in enumerate(kinds) if each == kind]
+        groups = [batch.groups[i] for i in index]
+        logps = scored.groups(torch.tensor([batch.members[i] for i in index], device=device))
+        values = values_of(groups, dtype)
+        finished = [all(one.finished for one in group.completions) for group in groups]
         part = route_loss(
             method,
-            routes[name],
-            logps.select(index),
-            p[index],
-            uniform=batch.uniforms.to(device)[index],
-            baseline=batch.baselines.to(device, dtype)[index],
-            mask=finished[index],
+            routes[kind[0]],
+            logps,
+            preferences(groups, dtype).to(device),
+            None if values is None else values.to(device),
+            uniform=batch.uniforms[index].to(device),
+            baseline=batch.baselines[index].to(device, dtype),
+            mask=torch.tensor(finished, device=device),
         )
-        total = total + (part.surrogate * weights[index]).sum()
-        if bool(weights[index].any()):
-            _measure(method, name, [batch.pairs[i] for i in index.tolist()], index, part.value, scored, batch, meter)
-    return total + _addends(method, batch.extras, scored, batch.extra_weight, meter)
+        total = total + (part.surrogate * batch.weights[index].to(device, dtype)).sum()
+        _measure(method, kind[0], groups, logps, part.value, batch, meter)
+        _measure_kl(kind[0], [member for i in index for member in batch.members[i]], scored, batch, meter)
+    return total + _addends(method, batch, scored, distributions, meter)
 
 
-def _addends(method: Method, extras: Sequence[Extra], scored: Scored, weight: float, meter: Meter) -> Tensor:
-    total = scored.logps.policy_first.new_zeros(())
+def _addends(
+    method: Method, batch: MicroBatch, scored: Scored, distributions: Distributions | None, meter: Meter
+) -> Tensor:
+    total = scored.policy.new_zeros(())
     for addend in method.addends:
-        if not extras or not addend.coefficient:
+        extra = batch.extras.get(addend.name)
+        if extra is None or not extra.answers:
             continue
-        values = addend.function(scored.extra_policy, scored.extra_reference)
-        total = total + addend.coefficient * weight * values.sum()
+        values = _addend_values(addend, extra.answers, scored, distributions)
+        total = total + addend.coefficient * extra.weight * values.sum()
         meter.add(f"sail/{addend.name}", values)
     return total
+
+
+def _addend_values(
+    addend: Addend, answers: Sequence[int], scored: Scored, distributions: Distributions | None
+) -> Tensor:
+    if addend.distributions:
+        assert distributions is not None, (
+            "an added term reads next-token distributions, but there is no way to get them"
+        )
+        pairs = zip(*distributions(answers), strict=True)
+        return torch.stack([addend.function(policy, reference).mean() for policy, reference in pairs])
+    index = torch.tensor(answers, device=scored.policy.device)
+    return addend.function(scored.policy[index], scored.reference[index])
 
 
 def _measure(
     method: Method,
     name: str,
-    pairs: Sequence[Pair],
-    index: Tensor,
+    groups: Sequence[Group],
+    logps: GroupLogProbs,
     value: Tensor,
-    scored: Scored,
     batch: MicroBatch,
     meter: Meter,
 ) -> None:
-    """Loss, margin, accuracy, entropy, lengths and KL of one route's pairs."""
-    logps = scored.logps.select(index)
+    """Loss, margin, accuracy, entropy and lengths of one route's groups."""
+    prefix = f"sail/{name}"
+    meter.add(f"{prefix}/loss", value)
+    if groups[0].is_pair:
+        _measure_pairs(method, prefix, groups, logps.pair(), meter)
+    sides = [one for group in groups for one in group.completions]
+    meter.add(f"{prefix}/length", [float(side.length) for side in sides])
+    meter.add(f"{prefix}/truncated", [float(not side.finished) for side in sides])
+    if groups[0].policy_version is not None:
+        gaps = [float(batch.policy_version - (group.policy_version or 0)) for group in groups]
+        meter.add(f"{prefix}/staleness", gaps)
+        drawn = [side for side in sides if side.origin != "dataset"]
+        meter.add("completions/mean_length", [float(side.length) for side in drawn])
+        meter.add("completions/clipped_ratio", [float(not side.finished) for side in drawn])
+
+
+def _measure_pairs(method: Method, prefix: str, pairs: Sequence[Group], logps: LogProbs, meter: Meter) -> None:
+    """Margin, accuracy and entropy of pairs."""
     margin = (method.beta * logps.log_ratio_difference()).detach().double().cpu()
     q = torch.sigmoid(margin)
     self_labeled = all(pair.p is None for pair in pairs)
     p = q if self_labeled else preferences(pairs, torch.float64)
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)
-    prefix = f"sail/{name}"
-    meter.add(f"{prefix}/loss", value)
     meter.add(f"{prefix}/p_entropy", entropy)
     # The margin is signed so that agreement with the label is positive; a self-labeled pair agrees with itself.
     sign = torch.where(p >= 0.5, 1.0, -1.0)
@@ -135,15 +153,7 @@ def _measure(
         # A tie has no right answer and no chosen side.
         decided = p != 0.5
         meter.add(f"{prefix}/accuracy", right((sign * margin)[decided]))
-        _measure_like_dpo(method, logps.select(decided.to(index.device)), sign[decided] > 0, meter)
-    sides = [side for pair in pairs for side in (pair.first, pair.second)]
-    meter.add(f"{prefix}/length", [float(side.length) for side in sides])
-    meter.add(f"{prefix}/truncated", [float(not side.finished) for side in sides])
-    if pairs[0].policy_version is not None:
-        meter.add(f"{prefix}/staleness", [float(batch.policy_version - (pair.policy_version or 0)) for pair in pairs])
-        _measure_kl(prefix, index, scored, batch, meter)
-        meter.add("completions/mean_length", [float(side.length) for side in sides])
-        meter.add("completions/clipped_ratio", [float(not side.finished) for side in sides])
+        _measure_like_dpo(method, logps.select(decided.to(logps.policy_first.device)), sign[decided] > 0, meter)
 
 
 UNDECIDED = 1e-5
@@ -179,9 +189,11 @@ def _measure_like_dpo(method: Method, logps: LogProbs, first_chosen: Tensor, met
     meter.add("logps/rejected", torch.where(chosen, logps.policy_second, logps.policy_first))
 
 
-def _measure_kl(prefix: str, index: Tensor, scored: Scored, batch: MicroBatch, meter: Meter) -> None:
+def _measure_kl(name: str, members: Sequence[int], scored: Scored, batch: MicroBatch, meter: Meter) -> None:
     """KL(policy || reference) a completion, on completions the policy drew: k1 and k3, summed over tokens."""
-    for i in index.tolist():
-        for policy, reference in zip((scored.first[i], scored.second[i]), batch.reference[i], strict=True):
-            meter.add(f"{prefix}/kl_k1", float(k1(policy, reference).sum()))
-            meter.add(f"{prefix}/kl_k3", float(k3(policy, reference).sum()))
+    for index in members:
+        if batch.answers[index].completion.origin != "policy":
+            continue
+        policy, reference = scored.tokens[index], batch.reference[index]
+        meter.add(f"sail/{name}/kl_k1", float(k1(policy, reference).sum()))
+        meter.add(f"sail/{name}/kl_k3", float(k3(policy, reference).sum()))

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from setsail.training.step import Gather
+from setsail.training.groups import Gather
 
 
 class Meter:

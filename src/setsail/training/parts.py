@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from setsail.core import Completion, Row
 from setsail.data import eos_token_ids
 from setsail.engines import TransformersEngine
-from setsail.training.buffer import PairBuffer
+from setsail.labelers import ImplicitReward
+from setsail.training.buffer import GroupBuffer
 from setsail.training.evaluation import Evaluator
-from setsail.training.pairs import MadePairs, PairMaker
-from setsail.training.run_directory import pair_record
+from setsail.training.groups import GroupMaker, MadeGroups
+from setsail.training.run_directory import group_record
 from setsail.training.scorer import Scorer
 from setsail.training.step import StepMaker
 
@@ -38,7 +40,7 @@ def build_scorer(trainer: SailTrainer, config: SailConfig) -> Scorer:
     """What scores answers without gradient."""
     return Scorer(
         model=trainer.model,
-        reference=trainer.reference,
+        frozen=trainer.frozen,
         engine=trainer.engine,
         context=trainer.accelerator.autocast,
         device=config.device,
@@ -47,27 +49,31 @@ def build_scorer(trainer: SailTrainer, config: SailConfig) -> Scorer:
     )
 
 
-def build_steps(trainer: SailTrainer, config: SailConfig, buffer: PairBuffer) -> StepMaker:
+def build_steps(trainer: SailTrainer, config: SailConfig, buffer: GroupBuffer) -> StepMaker:
     """What prepares optimizer steps."""
-    maker = PairMaker(
-        trainer.method,
-        trainer.engine,
+    scorer, method = trainer.scorer, trainer.method
+    maker = GroupMaker(
+        method,
+        scorer.engine_for,
         trainer.labeler,
         sampling=config.sampling,
-        n=config.num_generations,
+        n=method.generations,
         seed=config.seed,
+        implicit=ImplicitReward(scorer.implicit_scores, length_calibrated=True),
+        margins=partial(scorer.implicit_margins, beta=method.beta),
+        gather=trainer.gather,
     )
 
     def draw_reference(rows: Sequence[Row], epoch: int) -> list[Completion]:
-        return trainer.scorer.draw_from_reference(rows, epoch, limit=config.max_completion_length, seed=config.seed)
+        return scorer.draw_from_reference(rows, epoch, limit=config.max_completion_length, seed=config.seed)
 
-    def on_made(made: MadePairs) -> None:
-        record_pairs(trainer, made)
+    def on_made(made: MadeGroups) -> None:
+        record_groups(trainer, made)
 
     return StepMaker(
         maker,
         buffer,
-        score_reference=trainer.scorer.under_reference,
+        score_reference=scorer.under_reference,
         draw_reference=draw_reference,
         gather=trainer.gather,
         processes=config.world_size,
@@ -93,14 +99,14 @@ def build_evaluator(trainer: SailTrainer, config: SailConfig) -> Evaluator:
     )
 
 
-def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
-    """Write drawn or labeled pairs to the run directory at once: what was paid for is not lost."""
+def record_groups(trainer: SailTrainer, made: MadeGroups) -> None:
+    """Write drawn or labeled groups to the run directory at once: what was paid for is not lost."""
     step = trainer.state.global_step
     records = [
-        pair_record(pair, step)
-        for pairs in made.pairs.values()
-        for pair in pairs
-        if pair.policy_version is not None or pair.labeler not in ("dataset", "policy")
+        group_record(group, step)
+        for groups in made.groups.values()
+        for group in groups
+        if group.policy_version is not None or group.labeler not in ("dataset", "policy")
     ]
     everyone = sorted(trainer.gather(records), key=lambda record: (record["epoch"], record["row_id"]))
     trainer.directory.append("pairs", everyone)
@@ -111,3 +117,5 @@ def record_pairs(trainer: SailTrainer, made: MadePairs) -> None:
     for route, labeled in made.labeled.items():
         missing = made.missing.get(route, 0)
         trainer.meter.add(f"sail/{route}/missing", [1.0] * missing + [0.0] * (labeled - missing))
+    for route, scores in made.scores.items():
+        trainer.meter.add(f"sail/{route}/score", scores)

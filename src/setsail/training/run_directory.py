@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from setsail.core import ConfigError, Pair, TrainingError
+from setsail.core import ConfigError, Group, TrainingError
 
 LINES = ("metrics", "pairs", "alarms")
 
@@ -131,35 +131,49 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def pair_record(pair: Pair, step: int) -> dict[str, Any]:
-    """A pair as a row of a preference data set (``prompt``, ``chosen``, ``rejected``) with its provenance.
+def group_record(group: Group, step: int) -> dict[str, Any]:
+    """A group as a row of a preference data set, with its provenance.
 
-    ``p`` is the probability that ``chosen`` is preferred, so it is at least 1/2; None = labeled by the policy inside
-    the loss. Conversational prompts give conversational rows.
+    A pair has ``prompt``, ``chosen``, ``rejected`` and ``p``, the probability that ``chosen`` is preferred, so it is at
+    least 1/2; None = labeled by the policy inside the loss. A group of another size has ``completions`` instead.
+    ``values`` are what an objective over groups reads. Conversational prompts give conversational rows.
     """
-    first_is_chosen = pair.p is None or pair.p >= 0.5
-    order = (pair.first, pair.second) if first_is_chosen else (pair.second, pair.first)
-    chat = pair.prompt.messages is not None
+    order = list(range(len(group.completions)))
+    if group.is_pair and not _first_is_chosen(group):
+        order.reverse()
+    sides = [group.completions[i] for i in order]
+    chat = group.prompt.messages is not None
 
     def say(text: str) -> Any:
         return [{"role": "assistant", "content": text}] if chat else text
 
-    scores = pair.scores if pair.scores is None or first_is_chosen else pair.scores[::-1]
+    def ordered(column: Sequence[Any] | None) -> list[Any] | None:
+        return None if column is None else [column[i] for i in order]
+
+    texts = [say(side.text) for side in sides]
+    answers = dict(zip(("chosen", "rejected"), texts, strict=True)) if group.is_pair else {"completions": texts}
     return {
-        "prompt": [dict(message) for message in pair.prompt.messages or ()] if chat else pair.prompt.text,
-        "chosen": say(order[0].text),
-        "rejected": say(order[1].text),
-        "p": None if pair.p is None else max(pair.p, 1 - pair.p),
-        "scores": None if scores is None else list(scores),
-        "route": pair.route,
-        "labeler": pair.labeler,
-        "row_id": pair.prompt.row_id,
-        "epoch": pair.epoch,
+        "prompt": [dict(message) for message in group.prompt.messages or ()] if chat else group.prompt.text,
+        **answers,
+        "p": None if group.p is None else max(group.p, 1 - group.p),
+        "scores": ordered(group.scores),
+        "values": ordered(group.values),
+        "route": group.route,
+        "labeler": group.labeler,
+        "row_id": group.prompt.row_id,
+        "epoch": group.epoch,
         "step": step,
-        "policy_version": pair.policy_version,
-        "stream": list(pair.stream),
-        "lengths": [side.length for side in order],
-        "finished": [side.finished for side in order],
-        "logps": [side.logp for side in order],
-        "token_ids": [list(side.token_ids) for side in order],
+        "policy_version": group.policy_version,
+        "stream": list(group.stream),
+        "origins": [side.origin for side in sides],
+        "lengths": [side.length for side in sides],
+        "finished": [side.finished for side in sides],
+        "logps": [side.logp for side in sides],
+        "token_ids": [list(side.token_ids) for side in sides],
     }
+
+
+def _first_is_chosen(pair: Group) -> bool:
+    if pair.p is None and pair.values is not None:
+        return pair.values[0] >= pair.values[1]
+    return pair.p is None or pair.p >= 0.5

@@ -39,8 +39,9 @@ def save(trainer: SailTrainer, write_model: Callable[[], None]) -> None:
         write_model()
         directory.mkdir(parents=True, exist_ok=True)
         checkpoint.write_state(directory, args.process_index, state.collect(trainer))
-        if trainer.is_world_process_zero() and trainer.method.reference.moves:
-            checkpoint.write_reference(directory, trainer.reference.weights())
+        if trainer.is_world_process_zero():
+            for name, weights in state.frozen_weights(trainer).items():
+                checkpoint.write_weights(directory, name, weights)
         trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():
             facts = {"step": step, "processes": args.world_size, IDENTITY: identity(trainer)}

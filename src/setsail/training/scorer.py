@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from setsail.core import Completion, Prompt, Row, Sampling
-from setsail.engines import TransformersEngine
-from setsail.policies import Reference, score
+from setsail.core import Candidates, Completion, ConfigError, Engine, Prompt, Row, Sampling
+from setsail.engines import FrozenEngine, MixtureEngine, TransformersEngine
+from setsail.methods import Source
+from setsail.policies import FrozenPolicies, Reference, score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Scorer:
 
     Attributes:
         model: the policy, unwrapped.
-        reference: the reference policy.
+        frozen: reference and opponent.
         engine: draws from the policy; gives pad id and end-of-answer ids.
         context: mixed precision, the same as in training.
         batch_size: rows of a forward pass.
@@ -29,7 +30,7 @@ class Scorer:
     """
 
     model: nn.Module
-    reference: Reference
+    frozen: FrozenPolicies
     engine: TransformersEngine
     context: Callable[[], AbstractContextManager[Any]]
     device: torch.device
@@ -53,26 +54,61 @@ class Scorer:
         return self._score(self.model, prompts, completions)
 
     def under_reference(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
-        """Token log-probs of completions under the reference."""
-        with self.reference.active() as model:
-            return self._score(model, prompts, completions)
+        """Token log-probs of completions under the reference; of a product of policies, the weighted sum."""
+        return self._frozen(self.frozen.reference, prompts, completions)
+
+    def under_opponent(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
+        """Token log-probs of completions under the opponent."""
+        assert self.frozen.opponent is not None, "the method has no opponent"
+        return self._frozen(self.frozen.opponent, prompts, completions)
+
+    def _frozen(self, holder: Reference, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Tensor]:
+        total: list[Tensor] | None = None
+        for part, share in holder.parts:
+            with part.active() as model:
+                scored = self._score(model, prompts, completions)
+            scaled = scored if share == 1 else [share * logps for logps in scored]
+            total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
+        assert total is not None
+        return total
+
+    def engine_for(self, source: Source) -> Engine:
+        """What draws the candidates of a source."""
+        if source.origin == "policy":
+            return self.engine
+        settings: dict[str, Any] = {"batch_size": self.engine.batch_size, "context": self.context}
+        ids = (self.engine.tokenizer, self.engine.eos_token_ids)
+        if source.origin == "mixture":
+            return MixtureEngine(self.model, self.frozen.reference, *ids, weight=source.share, **settings)
+        holder = self.frozen.opponent if source.origin == "opponent" else self.frozen.reference
+        if holder is None:
+            raise ConfigError(f"a route draws from the {source.origin}, but this run holds none")
+        return FrozenEngine(holder, *ids, origin=str(source.origin), **settings)
 
     def draw_from_reference(self, rows: Sequence[Row], epoch: int, *, limit: int, seed: int) -> list[Completion]:
         """One completion of each row's prompt, drawn from the reference itself, at temperature 1."""
-        with self.reference.active() as model:
-            engine = TransformersEngine(
-                model,
-                self.engine.tokenizer,
-                self.engine.eos_token_ids,
-                batch_size=self.engine.batch_size,
-                context=self.context,
-            )
-            groups = engine.generate(
-                [row.prompt for row in rows],
-                n=1,
-                sampling=Sampling(max_completion_length=limit),
-                streams=[("reference", row.prompt.row_id, epoch) for row in rows],
-                seed=seed,
-                policy_version=0,
-            )
+        groups = self.engine_for(Source(origin="reference")).generate(
+            [row.prompt for row in rows],
+            n=1,
+            sampling=Sampling(max_completion_length=limit),
+            streams=[("reference", row.prompt.row_id, epoch) for row in rows],
+            seed=seed,
+            policy_version=0,
+        )
         return [group.completions[0] for group in groups]
+
+    def implicit_margins(self, groups: Sequence[Candidates], beta: float) -> list[float]:
+        """``beta (h(y1) - h(y2))`` of the first two candidates of each prompt, which the policy drew."""
+        prompts = [group.prompt for group in groups for _ in range(2)]
+        sides = [one for group in groups for one in group.completions[:2]]
+        reference = self.under_reference(prompts, sides)
+        ratios = [(one.logp or 0.0) - float(logps.sum()) for one, logps in zip(sides, reference, strict=True)]
+        return [beta * (first - second) for first, second in zip(ratios[::2], ratios[1::2], strict=True)]
+
+    def implicit_scores(self, groups: Sequence[Candidates]) -> list[list[float]]:
+        """``log pi_ref(y) - log pi_opponent(y)`` of every candidate: what the last round of training taught, nats."""
+        prompts = [group.prompt for group in groups for _ in group.completions]
+        sides = [one for group in groups for one in group.completions]
+        pairs = zip(self.under_reference(prompts, sides), self.under_opponent(prompts, sides), strict=True)
+        scores = iter([float(reference.sum() - opponent.sum()) for reference, opponent in pairs])
+        return [[next(scores) for _ in group.completions] for group in groups]

@@ -11,7 +11,9 @@ from setsail.data import RowTokenizer, TokenizedPreferences, eos_token_ids, load
 from setsail.labelers import MissingGuard, resolve
 from setsail.methods import Method
 from setsail.policies import (
-    Reference,
+    Extrapolation,
+    FrozenPolicies,
+    ProductReference,
     add_adapter,
     base_of,
     disable_dropout,
@@ -21,6 +23,7 @@ from setsail.policies import (
     load_causal_lm,
     load_tokenizer,
     prepare_tokenizer,
+    soup,
 )
 from setsail.training.config import SailConfig
 
@@ -76,11 +79,44 @@ def build_policy(model: Any, config: SailConfig, peft_config: PeftConfig | None)
     return PolicySetup(model, fresh_adapter=peft_config is not None)
 
 
-def build_reference(policy: PolicySetup, given: Any, method: Method, config: SailConfig) -> Reference:
-    """The reference of ``policy``; ``given`` is the user's own, by name or as a model."""
+def build_frozen(policy: PolicySetup, given: Any, method: Method, config: SailConfig) -> FrozenPolicies:
+    """The reference of ``policy``, and the opponent where the method has one.
+
+    Args:
+        given: a reference of the user's own, by name or as a model.
+    """
     if isinstance(given, str):
         given = build_policy(given, config, None).model
-    return hold_reference(policy.model, fresh_adapter=policy.fresh_adapter, moves=method.reference.moves, given=given)
+    if method.soup_share:
+        given = _soup(policy, given, method, config)
+    fresh, rule = policy.fresh_adapter, method.reference
+    opponent = None
+    if method.opponent is not None:
+        opponent = hold_reference(policy.model, fresh_adapter=fresh, moves=method.opponent.moves, name="opponent")
+    reference = hold_reference(policy.model, fresh_adapter=fresh, moves=rule.moves, given=given)
+    if rule.anchor:
+        start = hold_reference(policy.model, fresh_adapter=fresh, moves=False, name="anchor")
+        reference = ProductReference(start, reference, rule.anchor)
+    extrapolation = Extrapolation(policy.model, rule.momentum) if rule.momentum else None
+    return FrozenPolicies(method, reference, opponent, extrapolation)
+
+
+def _soup(policy: PolicySetup, given: Any, method: Method, config: SailConfig) -> Any:
+    """The weighted average of the starting policy and a second fine-tuned model, as a model."""
+    if given is not None:
+        raise ConfigError(f"method {method.name} builds its reference itself; leave out ref_model")
+    if config.soup_model is None:
+        raise ConfigError(
+            f"the reference of method {method.name} is the average of two models fine-tuned from one base: the one you "
+            "train and a second one; name it with --soup_model DIR"
+        )
+    if is_peft(policy.model):
+        raise ConfigError(
+            f"method {method.name} averages whole models, but this policy is an adapter; merge it into its base first"
+        )
+    second = build_policy(config.soup_model, config, None).model
+    second.load_state_dict(soup([policy.model, second], [1 - method.soup_share, method.soup_share]))
+    return second
 
 
 def _refuse_frozen(model: Any) -> None:

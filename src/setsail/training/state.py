@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from setsail.training import checkpoint
 
@@ -45,6 +46,20 @@ def restore(trainer: SailTrainer, source: Path) -> None:
     trainer._tr_loss = torch.tensor(state["running_loss"], device=trainer.args.device)
     trainer._globalstep_last_logged = state["last_logged"]
     trainer._total_loss_scalar = state["total_loss"]
-    weights = checkpoint.read_reference(source)
-    if weights is not None:
-        trainer.reference.restore(weights)
+    for name in FROZEN:
+        weights = checkpoint.read_weights(source, name)
+        if weights is not None:
+            trainer.frozen.restore(name, weights)
+    if trainer.lookahead is not None:
+        trainer.lookahead.load(checkpoint.read_weights(source, LOOKAHEAD) or {})
+
+
+FROZEN = ("reference", "opponent", "momentum")
+LOOKAHEAD = "lookahead"
+
+
+def frozen_weights(trainer: SailTrainer) -> dict[str, dict[str, Tensor]]:
+    """Weights beside the policy's that a checkpoint must hold: what has moved, and a look-ahead in progress."""
+    kept = trainer.frozen.weights()
+    ahead = trainer.lookahead.tensors() if trainer.lookahead is not None else {}
+    return {**kept, LOOKAHEAD: ahead} if ahead else kept

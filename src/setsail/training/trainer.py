@@ -17,13 +17,13 @@ from transformers import Trainer
 
 from setsail.core import ConfigError, Row
 from setsail.data import TokenizedPreferences
-from setsail.policies import completion_logps
-from setsail.training.alarms import Alarms, Drift, Fault, agreement, faults
-from setsail.training.buffer import PairBuffer
+from setsail.policies import Lookahead, Reference
+from setsail.training.alarms import Alarms, Drift, Fault
+from setsail.training.batch import MicroBatch
+from setsail.training.buffer import GroupBuffer
 from setsail.training.callbacks import SailCallback
 from setsail.training.config import SailConfig
 from setsail.training.feed import Feed
-from setsail.training.loss import assemble, micro_loss, rows_of
 from setsail.training.meter import Meter
 from setsail.training.parts import build_engine, build_evaluator, build_scorer, build_steps
 from setsail.training.resuming import take_directory
@@ -31,13 +31,13 @@ from setsail.training.run_directory import RunDirectory
 from setsail.training.saving import save
 from setsail.training.setup import (
     build_data,
+    build_frozen,
     build_labeler,
     build_policy,
-    build_reference,
     build_rows,
     find_tokenizer,
 )
-from setsail.training.step import MicroBatch
+from setsail.training.update import update_loss
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -106,7 +106,7 @@ class SailTrainer(Trainer):
         # After the data, which is refused before any model (a reward model included) is loaded.
         self.labeler = build_labeler(labeler, self.method, config)
         policy = build_policy(model, config, peft_config)
-        self.reference = build_reference(policy, ref_model, self.method, config)
+        self.frozen = build_frozen(policy, ref_model, self.method, config)
         super().__init__(
             model=policy.model,
             args=config,
@@ -129,9 +129,7 @@ class SailTrainer(Trainer):
         self.add_callback(self.events)
 
     def _build_parts(self, config: SailConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-        module = getattr(self.reference, "module", None)
-        if isinstance(module, nn.Module):
-            module.to(config.device)
+        self.frozen.to(config.device)
         self.directory = RunDirectory(str(config.output_dir), writes=self.is_world_process_zero())
         self.meter, self.drift = Meter(), Drift()
         self.alarms = Alarms(self.directory, config.on_alarm == "stop", self._save_state_now)
@@ -139,7 +137,8 @@ class SailTrainer(Trainer):
         self.step_seconds: defaultdict[str, float] = defaultdict(float)
         self.pending_alarms: list[Fault] = []
         self.last_record: dict[str, Any] | None = None
-        self.buffer = PairBuffer(self.method.staleness)
+        self.buffer = GroupBuffer(self.method.staleness)
+        self.lookahead = Lookahead() if self.method.update == "extragradient" else None
         self.feed = Feed(
             process=config.process_index,
             processes=config.world_size,
@@ -149,6 +148,11 @@ class SailTrainer(Trainer):
         self.engine = build_engine(self, config, tokenizer)
         self.scorer = build_scorer(self, config)
         self.steps = build_steps(self, config, self.buffer)
+
+    @property
+    def reference(self) -> Reference:
+        """The policy of the log-ratios."""
+        return self.frozen.reference
 
     def forget(self) -> None:
         """Drop everything that belongs to an earlier call of :meth:`train`."""
@@ -205,6 +209,8 @@ class SailTrainer(Trainer):
             return [], torch.ones(())
         self.step_rows = tuple(row.prompt.row_id for micro in micro_rows for row in micro.rows)
         micro = self.steps.prepare(epoch, micro_rows, version)
+        if self.lookahead is not None:
+            self.lookahead.before_update(version, self.model, self.optimizer)
         return [{"micro_batch": batch} for batch in micro], torch.ones(())
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -218,14 +224,7 @@ class SailTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The micro-batch's share of the step's loss: already a mean over the global batch."""
-        batch: MicroBatch = inputs["micro_batch"]
-        pad_id, share = self.processing_class.pad_token_id, self.args.share_prompts
-        logps = completion_logps(model, *rows_of(batch), pad_id=pad_id, device=self.args.device, share=share)
-        scored = assemble(batch, logps)
-        loss = micro_loss(self.method, batch, scored, self.meter)
-        # With dropout, training scores another policy than the one that was sampled.
-        allowed = agreement(self.model, self.accelerator.mixed_precision) if self.args.disable_dropout else None
-        self.pending_alarms += faults(batch, scored.first, scored.second, float(loss.detach()), allowed)
+        loss, scored = update_loss(self, model, inputs["micro_batch"])
         return (loss, {"scored": scored}) if return_outputs else loss
 
     def gather(self, items: list[Any]) -> list[Any]:
@@ -291,8 +290,8 @@ class SailTrainer(Trainer):
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Arithmetic of one micro-batch's update: 6 x trainable-path parameters x tokens."""
-        prompts, completions = rows_of(inputs["micro_batch"])
-        tokens = sum(map(len, prompts)) + sum(map(len, completions))
+        batch: MicroBatch = inputs["micro_batch"]
+        tokens = sum(map(len, batch.prompt_ids)) + sum(map(len, batch.completion_ids))
         return 6 * tokens * self.parameter_count
 
 

@@ -1,0 +1,153 @@
+"""Whether the parts of a method fit together; refusals name the method, what was given and what to do."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from setsail.core import SpecError
+from setsail.methods.parts import Route
+from setsail.objectives import dpo
+
+if TYPE_CHECKING:
+    from setsail.methods.spec import Method
+
+
+def check_coherence(method: Method) -> None:
+    """Refuse a method whose parts contradict each other.
+
+    Raises:
+        SpecError: a parameter the objective does not take, weights that leave no rows, a route that the objective
+            cannot read, ...
+    """
+    _check_parameters(method)
+    _check_mixture(method)
+    _check_policies(method)
+    for route in method.routes:
+        _check_route(method, route)
+
+
+def _check_parameters(method: Method) -> None:
+    read = ("logps", "p", "values")
+    accepted = [name for name in inspect.signature(method.objective).parameters if name not in read]
+    for name in method.parameters:
+        if name not in accepted:
+            raise SpecError(
+                f"{method.name}: its objective {method.objective.__name__} takes no {name!r}; it takes "
+                f"{', '.join(accepted)}"
+            )
+    if "beta" in accepted and "beta" not in method.parameters:
+        raise SpecError(
+            f"{method.name}: its parameters hold no beta, the strength of the KL penalty; add one (0.1 is usual)"
+        )
+    if not method.beta > 0:
+        raise SpecError(
+            f"{method.name}: beta must be positive, got {method.beta}; it scales the KL penalty to the reference "
+            "(0.1 is usual, smaller moves farther)"
+        )
+    smoothing = method.parameters.get("label_smoothing", 0.0)
+    if not 0 <= smoothing < 0.5:
+        raise SpecError(f"{method.name}: label_smoothing must lie in [0, 0.5), got {smoothing}")
+    if not 0 <= method.robust_radius <= 1:
+        raise SpecError(f"{method.name}: robust_radius is a label error in [0, 1], got {method.robust_radius}")
+    if method.staleness < 0:
+        raise SpecError(f"{method.name}: staleness must be 0 or more optimizer steps, got {method.staleness}")
+
+
+def _check_mixture(method: Method) -> None:
+    names = [route.name for route in method.routes]
+    if len(set(names)) != len(names):
+        raise SpecError(f"{method.name}: two routes share a name among {names}; metrics would mix, rename one")
+    total = sum(route.weight for route in method.routes)
+    weights = ", ".join(f"{route.name}={route.weight:g}" for route in method.routes)
+    if method.offline and method.routes and total >= 1 - 1e-9:
+        raise SpecError(
+            f"{method.name}: the route weights ({weights}) sum to {total:g}, which leaves no offline pairs; keep the "
+            "sum below 1, or use online-dpo to train on labeled completions of the policy alone"
+        )
+    if not method.offline and abs(total - 1) > 1e-9:
+        raise SpecError(
+            f"{method.name}: it has no offline part, so its route weights ({weights}) must sum to 1, not {total:g}; "
+            "use sail-dpr to mix in pairs of the data set"
+        )
+    if not method.offline and all(route.is_self_labeled for route in method.active_routes):
+        raise SpecError(
+            f"{method.name}: a policy that only labels itself cannot start (at the reference every "
+            "preference is 1/2 and "
+            "the gradient is zero); add offline pairs (sail-ddp, sail-dpp) or a labeler (online-dpo)"
+        )
+
+
+def _check_policies(method: Method) -> None:
+    if method.generations < 1:
+        raise SpecError(f"{method.name}: generations must be at least 1, got {method.generations}")
+    if not 0 <= method.soup_share <= 1:
+        raise SpecError(f"{method.name}: soup_share must lie in [0, 1], got {method.soup_share}")
+    if method.update == "extragradient" and method.staleness:
+        raise SpecError(
+            f"{method.name}: an extragradient step needs completions of the current weights, but staleness "
+            f"{method.staleness} lets them be older; set staleness to 0"
+        )
+    opponent = method.opponent
+    if opponent is not None and (opponent.momentum or opponent.anchor):
+        raise SpecError(f"{method.name}: momentum and anchor belong to the reference, not to the opponent")
+    if opponent is not None and opponent.follows == "reference" and opponent.steps != method.reference.steps:
+        raise SpecError(
+            f"{method.name}: its opponent is to stay one move behind the reference, so both must move every "
+            f"{method.reference.steps} steps, not every {opponent.steps}"
+        )
+    if method.reference.follows != "policy":
+        raise SpecError(f"{method.name}: a reference follows the policy; only an opponent can follow the reference")
+
+
+def _check_route(method: Method, route: Route) -> None:
+    _check_size(method, route)
+    asks_opponent = route.preference == "implicit" or any(s.origin == "opponent" for s in route.candidates)
+    if asks_opponent and method.opponent is None:
+        raise SpecError(
+            f"{method.name}: route {route.name!r} needs an opponent to draw from or to compare with; give the method "
+            "one, such as opponent=fixed()"
+        )
+    if method.reference.anchor and any(s.origin in ("reference", "mixture") for s in route.candidates):
+        raise SpecError(
+            f"{method.name}: route {route.name!r} draws from the reference, but a product of two policies (anchor "
+            f"{method.reference.anchor:g}) has no completions of its own; draw from the policy or an opponent"
+        )
+    if route.correction and method.staleness:
+        raise SpecError(
+            f"{method.name}: the online correction of route {route.name!r} needs completions of the "
+            "current weights, but "
+            f"staleness {method.staleness} lets them be older; set staleness to 0 or the correction to 0"
+        )
+    is_label_likelihood = (
+        method.objective is dpo and not method.parameters.get("label_smoothing") and not method.robust_radius
+    )
+    if route.is_self_labeled and route.labels == "sampled" and not is_label_likelihood:
+        raise SpecError(
+            f"{method.name}: sampled self-labels need a loss that is the label's negative log-likelihood "
+            "(dpo, no label "
+            "smoothing, no robust radius); use labels='averaged', which is exact for every objective"
+        )
+
+
+def _check_size(method: Method, route: Route) -> None:
+    """The objective, the pairing rule and the label must speak of groups of the same kind."""
+    if not method.reads_values:
+        if route.rule.size != 2:
+            raise SpecError(
+                f"{method.name}: {method.objective.__name__} compares pairs, but pairing {route.pairing!r} of route "
+                f"{route.name!r} does not give pairs; use one that does, such as best-worst"
+            )
+        return
+    asked = {
+        "robust_radius": bool(method.robust_radius),
+        "sampled labels": route.labels == "sampled",
+        "the online correction": bool(route.correction),
+        f"preference={route.preference!r}": route.preference in ("policy", "first"),
+    }
+    refused = [what for what, is_asked in asked.items() if is_asked]
+    if refused:
+        raise SpecError(
+            f"{method.name}: {method.objective.__name__} reads one value a completion, not a preference, so "
+            f"{' and '.join(refused)} (route {route.name!r}) cannot be combined with it; use a pairwise objective"
+        )
