@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps with every route, the added term, and an evaluation, on the embedded world."""
     out = tmp_path_factory.mktemp("metrics") / "run"
     mixed = methods.get("sail-mix")
-    everything = mixed.but("sail-mix", addends=methods.get("sail-revkl").addends)
+    everything = mixed.with_parts(addends=methods.get("sail-revkl").addends)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SailConfig, "resolved_method", lambda self: everything)
         config = SailConfig(

@@ -68,7 +68,7 @@ def test_the_gradient_of_the_payoff_is_the_policy_gradient() -> None:
     torch.testing.assert_close(found, expected, atol=1e-15, rtol=0)
 
 
-@pytest.mark.parametrize("beta", [10.0, 1.0, 0.1, 0.01, 1e-3, 1e-5])
+@pytest.mark.parametrize("beta", [1e6, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-5])
 @pytest.mark.parametrize("responses", [2, 3, 10, 40])
 def test_the_equilibrium_is_its_own_best_response_down_to_small_penalties(beta: float, responses: int) -> None:
     for seed in range(3):
@@ -78,6 +78,20 @@ def test_the_equilibrium_is_its_own_best_response_down_to_small_penalties(beta: 
         # Rounding of win rates, 1e-16, is divided by beta in log-probs.
         again = (game.reference + game.preference @ found.exp() / beta).log_softmax(-1)
         assert (again - found).abs().max().item() < 1e-15 * max(1, responses / 10) * max(1, 1 / beta)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.01, 1e-3])
+@pytest.mark.parametrize("mixture", [0.125, 0.5, 0.9])
+def test_mixed_opponents_have_a_fixed_point_down_to_small_penalties(
+    beta: float, mixture: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("setsail.lab.equilibria._ITERATIONS", 50)  # Newton's method needs no more
+    for seed in range(3):
+        game = lab.random_game(seed, 10, beta)
+        found = lab.equilibrium(game, mixture)
+        mixed = ((1 - mixture) * found + mixture * game.reference).softmax(-1)
+        again = (game.reference + game.preference @ mixed / beta).log_softmax(-1)
+        assert (again - found).abs().max().item() < 1e-15 / beta
 
 
 def test_small_penalties_on_the_tilted_cycle() -> None:
@@ -136,8 +150,8 @@ def test_nash_policies_without_a_penalty() -> None:
     torch.testing.assert_close(
         lab.equilibrium(lab.uneven_cycle(beta=0.0)).exp(), _shares(0.3, 0.3, 0.4), atol=1e-15, rtol=0
     )
-    for seed in range(5):
-        game = lab.random_game(seed, 10, beta=0.0)
+    for seed in range(10):
+        game = lab.random_game(seed, 10 + 5 * seed, beta=0.0)
         nash = lab.equilibrium(game)
         assert abs(game.duality_gap(nash).item()) < 1e-14
         # Complementary slackness: every response in the support wins half of the time.
@@ -187,7 +201,7 @@ def test_divergence_is_exact_near_and_far() -> None:
     direction = _logits(5, 7)
     near = (p + 1e-9 * direction).log_softmax(-1)
     variance = (p.exp() * direction.square()).sum() - (p.exp() * direction).sum().square()
-    assert exact_kl(p, near).item() == pytest.approx(0.5e-18 * variance.item(), rel=1e-5)
+    assert exact_kl(p, near).item() == pytest.approx(0.5e-18 * variance.item(), rel=1e-5, abs=0)
     # A response that p never gives, and one that q all but never gives.
     assert exact_kl(_shares(1, 0).log(), _shares(0.25, 0.75).log()).item() == pytest.approx(math.log(4), abs=1e-15)
     assert exact_kl(_shares(0.5, 0.5).log(), torch.tensor([0.0, -900.0])).item() == pytest.approx(450 - math.log(2))

@@ -210,6 +210,6 @@ def test_acceptance_11_offline_rows_do_not_notice_the_routes_beside_them() -> No
 
 
 def test_a_method_can_be_derived_with_but() -> None:
-    method = get("dpo").but("mine", summary="mine alone")
+    method = get("dpo").with_parts(name="mine", summary="mine alone")
     assert (method.name, method.summary, method.objective) == ("mine", "mine alone", get("dpo").objective)
     assert replace(method, name="dpo", summary=get("dpo").summary) == get("dpo")

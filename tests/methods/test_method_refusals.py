@@ -26,7 +26,7 @@ from setsail.reference import ReferenceRule, every
 
 
 def _method(**changes: object) -> Method:
-    return get("dpo").but("mine", **changes)
+    return get("dpo").with_parts(name="mine", **changes)
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "older; set staleness to 0 or the correction to 0",
     ),
     "sampled self-labels of ipo": (
-        lambda: get("sail-ddp").but("mine", objective=ipo, parameters={"beta": 0.1}).configured(labels="sampled"),
+        lambda: get("sail-ddp").with_parts(name="mine", objective=ipo, parameters={"beta": 0.1}).configured(labels="sampled"),
         "sampled self-labels need a loss that is the label's negative log-likelihood (dpo, no label smoothing, no "
         "robust radius); use labels='averaged'",
     ),

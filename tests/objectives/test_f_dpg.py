@@ -174,9 +174,10 @@ def test_the_estimate_of_z_is_unbiased_and_leaves_its_own_completion_out() -> No
         groups = torch.cartesian_prod(*[torch.arange(5)] * 3)
         table = policy.log_probs().detach() if proposal is None else row(*proposal).log()
         drawn = table[0][groups]
-        record = GroupLogProbs(policy.log_probs().detach()[0][groups], REFERENCE.log()[0][groups])
+        record = GroupLogProbs(policy.log_probs()[0][groups], REFERENCE.log()[0][groups])
         found = log_partition_leave_one_out(record, REWARD[0][groups], BETA, None if proposal is None else drawn)
         mean = (drawn.sum(-1, keepdim=True).exp() * found.exp()).sum(0)
+        assert not found.requires_grad
         torch.testing.assert_close(mean, torch.full((3,), LOG_PARTITION, dtype=torch.float64).exp())
         alone = found.view(5, 5, 5, 3)[:, :, :, 0]
         assert torch.equal(alone, alone[:1].expand(5, 5, 5))

@@ -337,6 +337,7 @@ def test_a_ratio_beyond_the_clip_moves_only_back(
     ("ratios", "rewards", "moves"),
     [
         ((1.05, 0.95), (1.0, 0.0), True),
+        ((1.1, 0.912), (1.0, 0.0), False),  # log 1.2 < .1874 < .2
         ((1.15, 0.9), (1.0, 0.0), False),
         ((0.7, 1.3), (1.0, 0.0), True),
         ((1.3, 0.7), (0.0, 1.0), True),
@@ -374,6 +375,12 @@ def test_equal_rewards_leave_grpo_with_its_kl_term() -> None:
 def test_a_lol_weighs_the_summed_likelihood_by_the_ratio_of_the_whole_completion() -> None:
     policy, reference = torch.tensor([-0.5, -2.5]).sum().view(1, 1), torch.tensor([-1.0, -2.0]).sum().view(1, 1)
     assert a_lol(GroupLogProbs(policy, reference), torch.tensor([[0.5]])).item() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("ratio", "weight"), [(0.01, 0.1), (0.5, 0.5), (1.5, 1.5), (50.0, 1.9)])
+def test_a_lol_keeps_the_ratio_between_a_tenth_and_almost_two(ratio: float, weight: float) -> None:
+    record = GroupLogProbs(row(-3.0), row(-3.0 - math.log(ratio)))
+    assert a_lol(record, row(0.5)).item() == pytest.approx(0.5 * weight * 3)
 
 
 def test_a_lol_without_ratio_leads_to_the_reference_weighted_by_the_advantage() -> None:

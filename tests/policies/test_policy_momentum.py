@@ -96,6 +96,17 @@ def test_low_precision_weights_are_pushed_in_float32() -> None:
     assert torch.equal(policy.weight, wanted)
 
 
+def test_a_policy_may_move_after_its_start_was_kept() -> None:
+    """As a trainer moves it to its device: here to another dtype, which is the same kind of move."""
+    policy = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(policy.weight, 1.0)
+    extrapolation = Extrapolation(policy, 0.5)
+    policy.double()
+    policy.weight.data.fill_(2.0)
+    extrapolation.step()
+    assert (policy.weight.item(), policy.weight.dtype) == (2.5, torch.float64)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one() -> None:
     def run(interrupted: bool) -> list[float]:
         policy = nn.Linear(1, 1, bias=False).double()

@@ -147,7 +147,7 @@ def test_a_snapshot_shares_nothing() -> None:
 
 
 def test_extragradient_converges_on_a_cyclic_game() -> None:
-    """EGPO with a snapshot between its two steps, rock-paper-scissors, beta .01, eta .3: duality gap 0 after 3000 rounds.
+    """EGPO with a snapshot between its two steps, rock-paper-scissors, beta .01, eta .3: duality gap 0 in 3000 rounds.
 
     One step a round circles at a gap of .338, and so do two steps without coming back in between. The direction is
     ``theta - theta_ref - P pi / beta``, at theta_t both times; the look-ahead point only gives the opponent pi.

@@ -13,7 +13,7 @@ from setsail.lab.games import PreferenceGame
 
 _CONTINUATION = 4.0  # beta falls by this factor from 1 to the game's own
 _SMALLEST = 1e-12  # below, log-probs off the support are so large that float64 has no digits for the rest
-_ENOUGH = 1e-12  # residual in win rates, that is, times beta
+_ENOUGH = 1e-12  # residual in nats, or in win rates where beta is below 1
 _HALVINGS = 30
 _ITERATIONS = 200
 
@@ -43,7 +43,7 @@ def equilibrium(game: PreferenceGame, mixture: float = 0.0) -> Tensor:
 
     Raises:
         ValueError: the mixture is outside [0, 1], or used with beta 0; beta lies between 0 and 1e-12.
-        ArithmeticError: the fixed point was not found to a residual of 1e-12.
+        ArithmeticError: the fixed point was not found to a residual of 1e-12 nats (``1e-12 / beta`` where beta < 1).
 
     Source: arXiv 2312.00886, regularized Nash policy (tau there is beta); arXiv 2503.08942, its fixed-point form.
 
@@ -66,11 +66,11 @@ def equilibrium(game: PreferenceGame, mixture: float = 0.0) -> Tensor:
             break
         beta = max(game.beta, beta / _CONTINUATION)
     policy = theta.log_softmax(-1)
-    residual = game.beta * game.residual(policy, mixture).item()
-    if not residual < _ENOUGH:
+    residual = game.residual(policy, mixture).item()
+    # In log-probs the rounding of win rates is divided by beta.
+    if not residual * min(1.0, game.beta) < _ENOUGH:
         raise ArithmeticError(
-            f"Newton's method stopped at a residual of {residual:.1e} (in win rates) at beta {game.beta}; use a larger "
-            "beta, or 0"
+            f"Newton's method stopped at a residual of {residual:.1e} nats at beta {game.beta}; use a larger beta, or 0"
         )
     return policy
 
@@ -110,13 +110,12 @@ def _newton(game: PreferenceGame, beta: float, mixture: float, theta: Tensor) ->
 
 
 def _nash(game: PreferenceGame) -> Tensor:
-    """Maximize v subject to ``P^T pi >= v``, then solve the equalities of the support for the last digits."""
-    table = game.preference.numpy()
-    n = len(table)
-    columns = torch.cat([-game.preference.T, torch.ones(n, 1, dtype=torch.float64)], dim=1).numpy()
+    """Maximize v subject to ``P^T pi >= v`` over the simplex, then solve for equal win rates on the support found."""
+    n = len(game.reference)
+    columns = torch.cat([-game.preference.T, torch.ones(n, 1, dtype=torch.float64)], dim=1)
     solution = linprog(
         [0.0] * n + [-1.0],
-        A_ub=columns,
+        A_ub=columns.numpy(),
         b_ub=[0.0] * n,
         A_eq=[[1.0] * n + [0.0]],
         b_eq=[1.0],
@@ -124,15 +123,16 @@ def _nash(game: PreferenceGame) -> Tensor:
         method="highs",
     )
     share = torch.as_tensor(solution.x[:n], dtype=torch.float64).clamp(min=0.0)
-    return _polished(game, share / share.sum()).log()
+    return _sharpened(game, share / share.sum()).log()
 
 
-def _polished(game: PreferenceGame, share: Tensor) -> Tensor:
+def _sharpened(game: PreferenceGame, share: Tensor) -> Tensor:
+    """The solver satisfies its constraints to 1e-9 or so; on the support they are equations."""
     support = torch.nonzero(share > 1e-9).squeeze(-1)
     rows = torch.cat([game.preference[support][:, support] - 0.5, torch.ones(1, len(support), dtype=torch.float64)])
-    right = torch.zeros(len(support) + 1, dtype=torch.float64)
+    right = torch.zeros(len(support) + 1, 1, dtype=torch.float64)
     right[-1] = 1.0
     sharper = torch.zeros_like(share)
-    sharper[support] = torch.linalg.lstsq(rows, right.unsqueeze(-1)).solution.squeeze(-1)
+    sharper[support] = torch.linalg.lstsq(rows, right).solution.squeeze(-1)
     better = (game.preference @ sharper).max() <= (game.preference @ share).max()
     return sharper if bool(better) and bool((sharper >= 0).all()) else share

@@ -138,8 +138,6 @@ class PreferenceGame:
         """
         if not 0 <= weight <= 1:
             raise ValueError(f"the reference's weight in a mixture lies in [0, 1], got {weight}")
-        if weight == 0:
-            return _normalized(policy)
         return ((1 - weight) * _normalized(policy) + weight * self.reference).log_softmax(-1)
 
 

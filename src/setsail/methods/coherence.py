@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from setsail.core import SpecError
 from setsail.methods.parts import Route
-from setsail.objectives import dpo
+from setsail.objectives import SURROGATES, dpo
 
 if TYPE_CHECKING:
     from setsail.methods.spec import Method
@@ -23,6 +23,7 @@ def check_coherence(method: Method) -> None:
     _check_parameters(method)
     _check_mixture(method)
     _check_policies(method)
+    _check_surrogate(method)
     for route in method.routes:
         _check_route(method, route)
 
@@ -75,6 +76,24 @@ def _check_mixture(method: Method) -> None:
             f"{method.name}: a policy that only labels itself cannot start (at the reference every "
             "preference is 1/2 and "
             "the gradient is zero); add offline pairs (sail-ddp, sail-dpp) or a labeler (online-dpo)"
+        )
+
+
+def _check_surrogate(method: Method) -> None:
+    """A policy gradient is no loss: nothing can be built on its value, and data set pairs have none."""
+    if method.objective not in SURROGATES:
+        return
+    asked = {
+        "offline pairs": method.offline_weight > 0,
+        "robust_radius": bool(method.robust_radius),
+        "the online correction": any(route.correction for route in method.routes),
+        "self-labeled routes": any(route.is_self_labeled for route in method.routes),
+    }
+    refused = [what for what, is_asked in asked.items() if is_asked]
+    if refused:
+        raise SpecError(
+            f"{method.name}: {method.objective.__name__} is a policy gradient on fresh completions, so "
+            f"{' and '.join(refused)} cannot be combined with it; use a pairwise objective such as dpo"
         )
 
 

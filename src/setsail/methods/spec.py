@@ -53,11 +53,11 @@ class Method:
         modified: what differs from the catalogue.
     """
 
-    name: str
-    summary: str
-    equation: str
-    paper: str
     objective: Callable[..., Tensor]
+    name: str = "unnamed"
+    summary: str = ""
+    equation: str = ""
+    paper: str = ""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"beta": 0.1})
     routes: tuple[Route, ...] = ()
     offline: bool = True
@@ -126,9 +126,9 @@ class Method:
 
     # Derived methods.
 
-    def but(self, name: str, **changes: Any) -> Method:
+    def with_parts(self, **changes: Any) -> Method:
         """Another method that differs from this one in ``changes``; how the catalogue is written."""
-        return replace(self, name=name, **changes)
+        return replace(self, **changes)
 
     def preset(self, name: str) -> Method:
         """This method with one of its named presets, for example the published weights."""

@@ -90,14 +90,14 @@ def f_dpg(
     if log_partition is None:
         log_z = log_partition_leave_one_out(logps, values, beta, old_policy)
     elif log_partition.shape == values.shape[:1]:
-        log_z = log_partition.detach().unsqueeze(-1)
+        log_z = log_partition.unsqueeze(-1)
     else:
         raise ValueError(
             f"log_partition must hold one number a group, shape {tuple(values.shape[:1])}, "
             f"got {tuple(log_partition.shape)}"
         )
-    log_t = logps.log_ratio().detach() - values / beta + log_z
-    ratio = (logps.policy - at_sampling(logps, old_policy)).detach().exp()
+    log_t = logps.log_ratio() - values / beta + log_z
+    ratio = (logps.policy - at_sampling(logps, old_policy)).exp()
     return score_surrogate(logps, ratio * above_baseline(f_pseudo_reward(log_t, divergence), baseline))
 
 

@@ -80,8 +80,8 @@ def f_dpo(
     Raises:
         ValueError: beta <= 0, a divergence of another name, alpha outside (0, 1), p of another shape or outside [0, 1].
 
-    Source: arXiv 2309.16240, section 4 and table 1. The alpha here is the paper's; TRL's ``f_alpha_divergence_coef`` is
-    one minus it (equal only at the default, 0.5).
+    Source: arXiv 2309.16240, the generalized loss and its table of derivatives f'. The alpha here is the paper's; TRL's
+    ``f_alpha_divergence_coef`` is one minus it (equal only at the default, 0.5).
 
     >>> logps = LogProbs(torch.tensor([1.0]), torch.tensor([-1.0]), torch.zeros(1), torch.zeros(1))
     >>> [round(f_dpo(logps, divergence=each).item(), 6) for each in ("reverse_kl", "forward_kl", "jensen_shannon")]

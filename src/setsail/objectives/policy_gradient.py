@@ -184,5 +184,5 @@ def check_not_negative(name: str, value: float) -> None:
 
 
 def _penalized(logps: GroupLogProbs, values: Tensor, beta: float) -> Tensor:
-    """``r - beta h`` as constants: the k1 estimator of the KL, inside the reward."""
-    return values - beta * k1(logps.policy, logps.reference).detach()
+    """``r - beta h``: the k1 estimator of the KL, inside the reward."""
+    return values - beta * k1(logps.policy, logps.reference)

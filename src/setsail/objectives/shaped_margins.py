@@ -33,7 +33,7 @@ def dpo_positive(logps: LogProbs, p: Tensor | None = None, beta: float = 0.1, pe
     Raises:
         ValueError: beta <= 0, penalty < 0, p of another shape or outside [0, 1].
 
-    Source: arXiv 2402.13228, equation 3; penalty 50 as in its released settings.
+    Source: arXiv 2402.13228, the DPOP loss; penalty 50 as in the released settings of arXiv 2410.13828.
 
     >>> import torch
     >>> logps = LogProbs(torch.tensor([-0.5]), torch.tensor([-2.0]), torch.zeros(1), torch.zeros(1))
@@ -188,7 +188,7 @@ def cpl(
     Raises:
         ValueError: beta <= 0, bias outside (0, 1], p of another shape or outside [0, 1].
 
-    Source: arXiv 2310.13639, equation 5 and its conservative bias.
+    Source: arXiv 2310.13639, the loss on segments with its conservative bias.
 
     >>> import torch
     >>> logps = LogProbs(torch.tensor([-3.5]), torch.tensor([-4.2]), torch.zeros(1), torch.zeros(1))

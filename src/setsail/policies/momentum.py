@@ -61,9 +61,9 @@ class Extrapolation:
             last, self._last[name] = self._last[name], parameter.detach().clone()
             if self.momentum > 0:
                 # In float32 at least: the difference of two rounds is small beside the weights.
-                wide = torch.promote_types(parameter.dtype, torch.float32)
-                now = parameter.to(wide)
-                parameter.copy_(now + self.momentum * (now - last.to(wide)))
+                now = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
+                # To the parameter's device too: a policy may have moved since its weights were first kept.
+                parameter.copy_(now + self.momentum * (now - last.to(now)))
 
     def weights(self) -> dict[str, Tensor]:
         """The last optimized weights, for a checkpoint."""

@@ -29,9 +29,10 @@ def update_loss(trainer: SailTrainer, model: nn.Module, batch: MicroBatch) -> tu
     )
     scored = assemble(batch, logps)
     loss = micro_loss(trainer.method, batch, scored, trainer.meter, _distributions(trainer, model, batch))
-    # With dropout, training scores another policy than the one that was sampled.
+    # With dropout, or after a look-ahead, training scores another policy than the one that was sampled.
     precision = trainer.accelerator.mixed_precision
-    allowed = agreement(trainer.model, precision) if trainer.args.disable_dropout else None
+    same = trainer.args.disable_dropout and trainer.lookahead is None
+    allowed = agreement(trainer.model, precision) if same else None
     trainer.pending_alarms += faults(batch, scored.tokens, float(loss.detach()), allowed)
     return loss, scored
 
