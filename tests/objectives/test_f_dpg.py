@@ -12,14 +12,8 @@ import torch
 from torch import Tensor
 
 from setsail import lab
-from setsail.objectives import GroupLogProbs
-from setsail.objectives.divergence_gradients import (
-    Divergence,
-    f_dpg,
-    f_pseudo_reward,
-    log_partition_leave_one_out,
-)
-from setsail.objectives.policy_gradient import reinforce
+from setsail.objectives import GroupLogProbs, f_dpg, f_pseudo_reward, log_partition_leave_one_out, reinforce
+from setsail.objectives.divergence_gradients import Divergence
 from setsail.policies.tabular import TabularPolicy
 
 TARGET, LOGITS, PROPOSAL = (0.35, 0.25, 0.2, 0.15, 0.05), (0.3, -0.2, 0.5, 0.0, -0.4), (0.1, 0.2, 0.3, 0.15, 0.25)

@@ -13,10 +13,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from setsail.core import stream
-from setsail.objectives import GroupLogProbs, GroupObjective, dpo, robust
-from setsail.objectives.listwise import lipo, list_net, rank_net
-from setsail.objectives.plackett_luce import list_mle, plackett_luce_dpo, robust_listwise
-from setsail.objectives.ranking import pro, rrhf
+from setsail.objectives import (
+    GroupLogProbs,
+    GroupObjective,
+    dpo,
+    lipo,
+    list_mle,
+    list_net,
+    plackett_luce_dpo,
+    pro,
+    rank_net,
+    robust,
+    robust_listwise,
+    rrhf,
+)
 
 BETA, RADIUS = 0.3, 0.15
 REFERENCED: dict[str, GroupObjective] = {

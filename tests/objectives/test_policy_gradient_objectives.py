@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from setsail import lab
 from setsail.core import stream
-from setsail.objectives import GroupLogProbs, GroupObjective, k3, leave_one_out
-from setsail.objectives.offline_policy_gradient import a_lol
-from setsail.objectives.pairwise_policy_gradient import p3o
-from setsail.objectives.policy_gradient import grpo, pessimistic, reinforce, rloo
+from setsail.objectives import GroupLogProbs, GroupObjective, a_lol, grpo, k3, leave_one_out, p3o, reinforce, rloo
+from setsail.objectives.policy_gradient import pessimistic
 from setsail.policies.tabular import TabularPolicy
 
 POLICY, REFERENCE = (0.2, -0.1, 0.4, 0.0), (0.4, -0.3, 0.0, 0.6)
@@ -290,66 +287,7 @@ def test_groups_do_not_see_each_other(name: str) -> None:
     torch.testing.assert_close(torch.cat(parts), SURROGATES[name](logps, values), atol=1e-12, rtol=1e-12)
 
 
-# Clipping.
-
-
-def _clipped(
-    objective: Callable[..., Tensor], ratios: tuple[float, float], rewards: tuple[float, float], **arguments: object
-) -> list[float]:
-    """Gradient in the two log-probs of one group whose importance ratios are given; clip .2, no KL."""
-    policy = row(*ratios).log().requires_grad_()
-    logps = GroupLogProbs(policy, torch.zeros_like(policy))
-    old = torch.zeros_like(policy)
-    slopes: list[float] = _slopes(objective, logps, row(*rewards), old_policy=old, beta=0.0, **arguments)[0].tolist()
-    return slopes
-
-
-@pytest.mark.parametrize(
-    ("ratios", "rewards", "moves"),
-    [
-        ((1.1, 0.9), (1.0, 0.0), (True, True)),
-        ((1.3, 0.9), (1.0, 0.0), (False, True)),
-        ((1.1, 0.7), (1.0, 0.0), (True, False)),
-        ((1.3, 0.7), (1.0, 0.0), (False, False)),
-        ((0.7, 1.3), (1.0, 0.0), (True, True)),
-        ((1.3, 0.7), (0.0, 1.0), (True, True)),
-    ],
-)
-@pytest.mark.parametrize("objective", [p3o, grpo])
-def test_a_ratio_beyond_the_clip_moves_only_back(
-    objective: Callable[..., Tensor],
-    ratios: tuple[float, float],
-    rewards: tuple[float, float],
-    moves: tuple[bool, bool],
-) -> None:
-    slopes = _clipped(objective, ratios, rewards)
-    lead = rewards[0] - rewards[1]
-    if objective is p3o:
-        whole = lead * ratios[0] * ratios[1] / 2
-        wanted = [-whole, whole]
-    else:
-        advantage = lead / 2 / (1 / math.sqrt(2) + 1e-4)
-        wanted = [-advantage * ratios[0] / 2, advantage * ratios[1] / 2]
-    assert slopes == pytest.approx([slope if moved else 0.0 for slope, moved in zip(wanted, moves, strict=True)])
-
-
-@pytest.mark.parametrize(
-    ("ratios", "rewards", "moves"),
-    [
-        ((1.05, 0.95), (1.0, 0.0), True),
-        ((1.1, 0.912), (1.0, 0.0), False),  # log 1.2 < .1874 < .2
-        ((1.15, 0.9), (1.0, 0.0), False),
-        ((0.7, 1.3), (1.0, 0.0), True),
-        ((1.3, 0.7), (0.0, 1.0), True),
-        ((0.7, 1.3), (0.0, 1.0), False),
-        ((1.5, 1.5), (1.0, 0.0), True),
-    ],
-)
-def test_joint_clipping_looks_at_the_difference_of_the_log_ratios(
-    ratios: tuple[float, float], rewards: tuple[float, float], moves: bool
-) -> None:
-    whole = (rewards[0] - rewards[1]) * ratios[0] * ratios[1] / 2 * moves
-    assert _clipped(p3o, ratios, rewards, joint=True) == pytest.approx([-whole, whole])
+# GRPO.
 
 
 def test_grpo_on_policy_is_grpo_with_the_current_log_probs_as_old_ones() -> None:
@@ -367,70 +305,6 @@ def test_equal_rewards_leave_grpo_with_its_kl_term() -> None:
     logps = _record()
     found = grpo(logps, torch.full((6, 4), 3.0, dtype=torch.float64), beta=0.5)
     torch.testing.assert_close(found, 0.5 * k3(logps.policy, logps.reference).mean(-1))
-
-
-# A-LoL.
-
-
-def test_a_lol_weighs_the_summed_likelihood_by_the_ratio_of_the_whole_completion() -> None:
-    policy, reference = torch.tensor([-0.5, -2.5]).sum().view(1, 1), torch.tensor([-1.0, -2.0]).sum().view(1, 1)
-    assert a_lol(GroupLogProbs(policy, reference), torch.tensor([[0.5]])).item() == pytest.approx(1.5)
-
-
-@pytest.mark.parametrize(("ratio", "weight"), [(0.01, 0.1), (0.5, 0.5), (1.5, 1.5), (50.0, 1.9)])
-def test_a_lol_keeps_the_ratio_between_a_tenth_and_almost_two(ratio: float, weight: float) -> None:
-    record = GroupLogProbs(row(-3.0), row(-3.0 - math.log(ratio)))
-    assert a_lol(record, row(0.5)).item() == pytest.approx(0.5 * weight * 3)
-
-
-def test_a_lol_without_ratio_leads_to_the_reference_weighted_by_the_advantage() -> None:
-    reference, advantage = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64), row(1, -0.5, 0.25, 0.8)
-    best = [0.7547, 0.0, 0.0943, 0.1509]
-    policy = TabularPolicy(torch.tensor([best], dtype=torch.float64).clamp(min=1e-30).log())
-    objective = partial(a_lol, importance_ratio=False)
-    slope = _offline_gradient(objective, policy, reference, advantage)
-    torch.testing.assert_close(slope, torch.zeros(4, dtype=torch.float64), atol=1e-4, rtol=0)
-    exact = reference * advantage.clamp(min=0)
-    assert (exact / exact.sum())[0].tolist() == pytest.approx(best, abs=5e-5)
-    elsewhere = _offline_gradient(objective, TabularPolicy.uniform(1, 4), reference, advantage)
-    assert elsewhere.abs().max() > 0.05
-
-
-def _offline_gradient(
-    objective: Callable[..., Tensor], policy: TabularPolicy, chances: Tensor, reward: Tensor
-) -> Tensor:
-    """Expected gradient over the reference's own completions, each a group of one."""
-    record = GroupLogProbs(policy.log_probs().T, chances.log().T)
-    return lab.gradient((chances[0] * objective(record, reward.T)).sum(), policy)
-
-
-def test_unclipped_a_lol_follows_the_positive_advantage_and_the_other_variants_do_not() -> None:
-    policy, chances, reward = _policy(), _policy(REFERENCE).log_probs().exp().detach(), row(*REWARD)
-    wanted = -lab.gradient(lab.expected_reward(policy, (reward - 0.6).clamp(min=0)), policy)
-    found = _offline_gradient(partial(a_lol, baseline=0.6, clip=None), policy, chances, reward)
-    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-12)
-    free = _offline_gradient(partial(a_lol, baseline=0.6, importance_ratio=False), policy, chances, reward)
-    assert (free - wanted).abs().max() > 0.01
-
-
-def test_at_the_reference_all_a_lol_variants_without_kl_agree() -> None:
-    logps = _record()
-    logps, values = replace(logps, reference=logps.policy.detach()), _values()
-    slopes = [_slopes(SURROGATES[name], logps, values) for name in ("a-lol", "a-lol-unclipped", "a-lol-ref-free")]
-    assert torch.equal(slopes[0], slopes[1])
-    assert torch.equal(slopes[0], slopes[2])
-
-
-def test_the_kl_term_of_a_lol_drives_the_policy_away_from_its_reference() -> None:
-    """Without any advantage, one small step along the expected gradient increases KL(pi_ref || pi)."""
-    policy, reference = _policy(), _policy(REFERENCE).frozen()
-    chances = reference.log_probs().exp()
-    objective = partial(a_lol, importance_ratio=False, beta=BETA)
-    slope = _offline_gradient(objective, policy, chances, torch.zeros_like(chances))
-    before = lab.forward_kl(policy, reference).item()
-    with torch.no_grad():
-        policy.logits -= 0.01 * slope
-    assert lab.forward_kl(policy, reference).item() > before
 
 
 # Refusals.

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from setsail.objectives import GroupLogProbs, dpo
-from setsail.objectives.unpaired import bco, bco_reward_shift, kto, kto_reference_point
+from setsail.objectives import GroupLogProbs, bco, bco_reward_shift, dpo, kto, kto_reference_point
 
 POLICY, REFERENCE = (-31.5, -28.0, -18.25, -44.5), (-30.0, -29.5, -21.0, -40.0)
 MARKS = (1.0, -1.0, 1.0, -1.0)

@@ -17,7 +17,7 @@ from setsail.objectives.divergence_gradients import f_dpg, f_pseudo_reward, log_
 from setsail.objectives.divergences import f_dpo
 from setsail.objectives.exploration import floored_log_ratio, sample_likelihood
 from setsail.objectives.games import nash_policy_gradient, online_ipo, sppo
-from setsail.objectives.kl import forward_kl_full, forward_kl_sampled, k1, k3
+from setsail.objectives.kl import forward_kl_full, forward_kl_sampled, k1, k3, reverse_kl_full
 from setsail.objectives.labels import draw_preference, implicit_preference, preference_entropy
 from setsail.objectives.likelihood import likelihood
 from setsail.objectives.listwise import lipo, list_net, rank_net
@@ -33,6 +33,7 @@ from setsail.objectives.policy_gradient import grpo, reinforce, rloo
 from setsail.objectives.ranking import pro, rrhf
 from setsail.objectives.records import GroupLogProbs, GroupObjective, LogProbs, PairwiseObjective
 from setsail.objectives.reference_free import asft, cpo, orpo, simpo, slic_hf
+from setsail.objectives.regularizers import negative_entropy, negative_log_likelihood
 from setsail.objectives.robust import robust
 from setsail.objectives.shaped_margins import (
     cpl,
@@ -44,7 +45,7 @@ from setsail.objectives.shaped_margins import (
 )
 from setsail.objectives.unpaired import bco, bco_reward_shift, kto, kto_reference_point
 
-SURROGATES = frozenset({nash_policy_gradient})
+SURROGATES = frozenset({nash_policy_gradient, reinforce, rloo, grpo, p3o, f_dpg})
 """Objectives whose gradient on completions of the policy is what counts and whose value means nothing."""
 
 __all__ = [
@@ -94,6 +95,8 @@ __all__ = [
     "margin_dpo",
     "nash_policy_gradient",
     "nca_pair",
+    "negative_entropy",
+    "negative_log_likelihood",
     "online_correction",
     "online_ipo",
     "orpo",
@@ -103,6 +106,7 @@ __all__ = [
     "pro",
     "rank_net",
     "reinforce",
+    "reverse_kl_full",
     "rloo",
     "robust",
     "robust_dpo",

@@ -150,7 +150,7 @@ def log_partition_leave_one_out(
     """
     check_positive("beta", beta)
     check_values(values, logps)
-    log_weight = (logps.reference - at_sampling(logps, old_policy) + values / beta).detach()
+    log_weight = logps.reference - at_sampling(logps, old_policy) + values / beta
     count = log_weight.shape[-1]
     itself = torch.eye(count, dtype=torch.bool, device=log_weight.device)
     others = torch.where(itself, -torch.inf, log_weight.unsqueeze(-2))

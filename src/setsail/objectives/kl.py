@@ -54,3 +54,21 @@ def forward_kl_full(policy: Tensor, reference: Tensor) -> Tensor:
     """
     reference = reference.detach()
     return (reference.exp() * (reference - policy)).sum(-1)
+
+
+def reverse_kl_full(policy: Tensor, reference: Tensor) -> Tensor:
+    """Exact KL(pi(.|prefix) || pi_ref(.|prefix)) at each position; never negative.
+
+    Args:
+        policy, reference: log-probs over the vocabulary, shape ``(..., vocabulary)``, at given prefixes.
+
+    Returns:
+        Shape ``(...)``, nats. Its gradient is that of the next-token KL with the prefixes held fixed; the gradient of
+        the KL of whole completions also moves the prefixes.
+
+    >>> import torch
+    >>> even, sure = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log()
+    >>> round(reverse_kl_full(even, sure).item(), 6)
+    0.143841
+    """
+    return (policy.exp() * (policy - reference.detach())).sum(-1)

@@ -9,8 +9,8 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from setsail.objectives.policy_gradient import above_baseline, check_not_negative, score_surrogate
-from setsail.objectives.records import GroupLogProbs, check_positive, check_values
+from setsail.objectives.policy_gradient import above_baseline, score_surrogate
+from setsail.objectives.records import GroupLogProbs, check_not_negative, check_positive, check_values
 
 
 def a_lol(

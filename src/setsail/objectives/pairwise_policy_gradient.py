@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from setsail.objectives.kl import k1
-from setsail.objectives.policy_gradient import at_sampling, check_not_negative, pessimistic
-from setsail.objectives.records import GroupLogProbs, check_positive, check_values
+from setsail.objectives.policy_gradient import at_sampling, pessimistic
+from setsail.objectives.records import GroupLogProbs, check_not_negative, check_positive, check_values
 
 
 def p3o(

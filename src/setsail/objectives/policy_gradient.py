@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from setsail.objectives.kl import k1, k3
-from setsail.objectives.records import GroupLogProbs, check_positive, check_values
+from setsail.objectives.records import GroupLogProbs, check_not_negative, check_positive, check_values
 
 
 def reinforce(logps: GroupLogProbs, values: Tensor, beta: float = 0.1, baseline: Tensor | float = 0.0) -> Tensor:
@@ -175,12 +175,6 @@ def above_baseline(values: Tensor, baseline: Tensor | float) -> Tensor:
             f"got {tuple(baseline.shape)}"
         )
     return values - baseline.unsqueeze(-1)
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse a coefficient that must be zero or a positive number."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be zero or positive, got {value}")
 
 
 def _penalized(logps: GroupLogProbs, values: Tensor, beta: float) -> Tensor:

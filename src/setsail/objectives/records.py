@@ -199,3 +199,9 @@ def check_positive(name: str, value: float) -> None:
     """Refuse a parameter that must be a positive number."""
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be positive, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a coefficient that must be zero or a positive number."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be zero or positive, got {value}")
