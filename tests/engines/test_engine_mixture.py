@@ -183,6 +183,21 @@ def test_the_models_are_left_as_they_were(kind: str) -> None:
     assert not any(p.grad is not None for p in policy.parameters())
 
 
+def test_both_models_draw_without_dropout() -> None:
+    import tiny
+
+    models = [tiny.llama(VOCABULARY, seed=seed, attention_dropout=0.5) for seed in (1, 2)]
+    reference = FrozenCopy(*models)
+    engine = MixtureEngine(models[0], reference, decoder(), [EOS], weight=0.5)
+    found = []
+    for training in (False, True):
+        for model in models:
+            model.train(training)
+        found.append(said(draw(engine)))
+        assert [model.training for model in models] == [training, training]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mixture_moves_with_the_policy(kind: str) -> None:
     """The policy's part is that of today, the reference's that of the start."""

@@ -84,14 +84,16 @@ def test_only_trained_weights_are_pushed(kind: str) -> None:
 
 
 def test_low_precision_weights_are_pushed_in_float32() -> None:
-    policy: Any = nn.Linear(4, 4, bias=False).to(torch.bfloat16)
-    extrapolation = Extrapolation(policy, 0.25)
+    policy: Any = nn.Linear(40, 40, bias=False).to(torch.bfloat16)
+    with torch.no_grad():
+        policy.weight.copy_(torch.linspace(-2, 2, 1600).view(40, 40))
+    extrapolation = Extrapolation(policy, 0.3)
     before = policy.weight.detach().clone()
     with torch.no_grad():
-        policy.weight.mul_(1.05)
+        policy.weight.mul_(3.1)
     now = policy.weight.detach().clone()
     extrapolation.step()
-    wanted = (now.float() + 0.25 * (now.float() - before.float())).to(torch.bfloat16)
+    wanted = (now.float() + 0.3 * (now.float() - before.float())).to(torch.bfloat16)
     assert policy.weight.dtype == torch.bfloat16
     assert torch.equal(policy.weight, wanted)
 

@@ -96,6 +96,7 @@ def test_frozen_adapters_can_be_looked_at_within_one_another(kind: str) -> None:
     outer, inner = _hold(policy, "outer"), _hold(policy, "inner")
     train(policy)
     outer.move(1.0)
+    train(policy)
     alone = _says(outer)
     with outer.active() as module:
         _says(inner)

@@ -115,6 +115,17 @@ def _check_policies(method: Method) -> None:
             f"{method.name}: its opponent is to stay one move behind the reference, so both must move every "
             f"{method.reference.steps} steps, not every {opponent.steps}"
         )
+    if opponent is not None and opponent.follows == "reference" and method.reference.anchor:
+        raise SpecError(
+            f"{method.name}: its opponent is to follow the reference, but a product of two policies (anchor "
+            f"{method.reference.anchor:g}) has no weights of its own; let the opponent follow the policy, or drop the "
+            "anchor"
+        )
+    if method.reference.anchor and any(addend.distributions for addend in method.addends):
+        raise SpecError(
+            f"{method.name}: an added term compares next tokens with the reference, but a product of two policies "
+            f"(anchor {method.reference.anchor:g}) has no next-token distribution; drop the anchor or the term"
+        )
     if method.reference.follows != "policy":
         raise SpecError(f"{method.name}: a reference follows the policy; only an opponent can follow the reference")
 
