@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from pages import name, pages, text
-from rendered import DOCS, OF_A_METHOD, PART, render
+from rendered import DOCS, OF_A_METHOD, PART, ROOT, SUMMARIES, render, summaries
 
 from setsail import methods
+from setsail.cli import train
 from setsail.training.config import SailConfig
 
 RENEW = "; run `python tests/docs/rendered.py`"
+SHARED_PAGES = {"README", "games", "sail"}
 PARTS = [(page, part) for page in pages() for part, _ in PART.findall(text(page))]
 
 
@@ -50,7 +52,30 @@ def test_a_methods_page_holds_equation_paper_deviations_and_defaults(method: str
 
 def test_there_is_no_page_of_a_method_that_is_not_there() -> None:
     found = {page.stem for page in (DOCS / "methods").glob("*.md")}
-    assert found - {"README", "sail"} == set(methods.names())
+    assert found - SHARED_PAGES == set(methods.names())
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_every_flag_of_a_settings_table_is_taken_and_is_the_default(method: str, tmp_path: Path) -> None:
+    """A number that has a flag can be set, and the one shown is the one in force."""
+    table = dict(PART.findall(text(DOCS / "methods" / f"{method}.md")))["defaults"]
+    words = [word for flag in re.findall(r"`(--[^`]+)`", table) for word in flag.split()]
+    assert words, f"{method} has no setting at all"
+    given = ["--method", method, "--output_dir", str(tmp_path)]
+    default, flagged = (train.read_arguments(line)[1].resolved_method() for line in (given, [*given, *_merged(words)]))
+    assert flagged.modified == default.modified == ()
+
+
+def _merged(words: list[str]) -> list[str]:
+    """Flags that stand once for each route, as the one flag that a command line can hold."""
+    merged: dict[str, str] = {}
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        merged[flag] = f"{merged[flag]},{value}" if flag in merged else value
+    return [word for pair in merged.items() for word in pair]
+
+
+def test_the_readme_lists_every_method_with_its_summary() -> None:
+    assert SUMMARIES.findall(text(ROOT / "README.md")) == [summaries()], f"README.md: the methods{RENEW}"
 
 
 def test_every_field_of_ours_is_on_the_python_page_with_its_default() -> None:
