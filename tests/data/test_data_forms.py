@@ -260,11 +260,12 @@ def test_messages_that_end_with_the_assistant():
     assert "prompt ends with an assistant turn in row 1" in refusal(rows, needs_pairs=False)
 
 
-def test_unpaired_answers():
+def test_unpaired_answers_where_pairs_are_needed():
     row = {"prompt": "x", "completion": "y", "label": True}
     message = refusal(row)
-    assert "unpaired answers (prompt, completion, label) are not supported" in message
-    assert "Supported are pairs (prompt, chosen, rejected)" in message
+    assert "unpaired answers (prompt, completion, label), where pairs are needed." in message
+    assert "methods that learn from labeled single answers (needs='singles')" in message
+    assert "Supported here are pairs (prompt, chosen, rejected) and several scored answers" in message
     assert only(row, needs_pairs=False).columns == {"completion": "y", "label": True}
 
 

@@ -14,6 +14,9 @@ def _parser() -> Parser:
     parser.add_argument("--columns", help="other column names, e.g. prompt=question,chosen=good,rejected=bad")
     parser.add_argument("--pairs", default="best-worst", help="pairs of several scored answers: best-worst or all")
     parser.add_argument("--limit", type=int, help="read at most this many rows")
+    parser.add_argument(
+        "--needs", help="what a row must hold: pairs (default), lists, singles, demonstrations or prompts"
+    )
     parser.add_argument("--prompts_only", "--prompts-only", action="store_true", help="accept prompts without answers")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -31,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     options = {
         "split": given.split,
         "columns": parse_columns(given.columns),
-        "needs_pairs": not given.prompts_only,
+        "needs": "prompts" if given.prompts_only else given.needs,
         "pairs": given.pairs,
         "limit": given.limit,
     }

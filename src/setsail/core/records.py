@@ -62,15 +62,23 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of a preference set; ``chosen`` and ``rejected`` are None in a prompt-only set.
+    """One row of a data set: a prompt with the answers that the data hold, if any.
 
-    ``p`` is the probability that ``chosen`` is preferred: 1 unless the data say otherwise.
+    Attributes:
+        chosen, rejected: the two answers of a pair, or of a list the best and the worst; of a demonstration only
+            ``chosen``; None in a set of prompts and beside a single labeled answer.
+        p: probability that ``chosen`` is preferred: 1 unless the data say otherwise.
+        answers: every answer of a row of several scored answers, or the one answer of an unpaired row; empty where
+            the data hold pairs, demonstrations or prompts. ``chosen`` and ``rejected`` of a list are among them.
+        scores: one score an answer, higher is better; of an unpaired answer +1.0 desirable, -1.0 undesirable.
     """
 
     prompt: Prompt
     chosen: Completion | None = None
     rejected: Completion | None = None
     p: float = 1.0
+    answers: tuple[Completion, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,10 @@ from typing import Any
 
 from setsail.core import ConfigError, DataError, nearest
 
-PARTS = ("prompt", "chosen", "rejected", "p", "responses", "scores", "instruction", "input", "messages")
+PARTS = (
+    "prompt", "chosen", "rejected", "p", "completion", "label", "responses", "scores", "instruction", "input",
+    "messages",
+)  # fmt: skip
 """The parts that a mapping may name: the names that the forms look for."""
 
 

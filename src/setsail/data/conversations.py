@@ -8,6 +8,7 @@ from typing import Any
 from setsail.core import Message
 from setsail.data.examples import Text, content_text
 from setsail.data.faults import (
+    ANSWERS_DIFFER,
     EMPTY_ANSWER,
     EMPTY_PROMPT,
     NO_ANSWER_TURN,
@@ -84,20 +85,30 @@ def open_prompt(prompt: Text | None) -> Text:
     return prompt
 
 
-def check_answers(prompt: Text, chosen: Text | None, rejected: Text | None) -> tuple[Text, Text]:
+def check_answers(prompt: Text, *answers: Text | None) -> tuple[Text, ...]:
+    """The answers, if each can be learnt from.
+
+    Raises:
+        RowFault: one is empty, or a conversation's answer is not the assistant's.
+    """
+    sound = tuple(answer for answer in answers if answer is not None and not is_blank(answer))
+    if len(sound) < len(answers):
+        raise RowFault(EMPTY_ANSWER, prompt)
+    if not all(isinstance(answer, str) or _is_answer(answer) for answer in sound):
+        raise RowFault(NO_ANSWER_TURN, prompt)
+    return sound
+
+
+def check_pair(prompt: Text, chosen: Text | None, rejected: Text | None) -> tuple[Text, Text]:
     """Both answers, if they can be compared.
 
     Raises:
-        RowFault: one is empty, they are equal, or a conversation's answer is not the assistant's.
+        RowFault: one cannot be learnt from, or they are equal.
     """
-    if chosen is None or rejected is None or is_blank(chosen) or is_blank(rejected):
-        raise RowFault(EMPTY_ANSWER, prompt)
-    for answer in (chosen, rejected):
-        if not isinstance(answer, str) and not _is_answer(answer):
-            raise RowFault(NO_ANSWER_TURN, prompt)
-    if chosen == rejected:
+    first, second = check_answers(prompt, chosen, rejected)
+    if first == second:
         raise RowFault(SAME_ANSWERS, prompt)
-    return chosen, rejected
+    return first, second
 
 
 def _is_answer(messages: Messages) -> bool:
@@ -115,25 +126,60 @@ def starts_with_prompt(answer: Text | None) -> bool:
     return isinstance(answer, tuple) and bool(answer) and answer[0]["role"] not in _ANSWERING
 
 
-def split_shared(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    """``(prompt, chosen answer, rejected answer)`` of two conversations that begin alike.
+def settle(given: Text | None, answers: Sequence[Text | None]) -> tuple[Text, tuple[Text, ...]]:
+    """``(prompt, answers)`` of one kind, all strings or all messages, with nothing of the prompt in the answers.
 
-    The prompt is the longest run of shared messages that does not end with the assistant.
+    Where every answer is a whole conversation, as in UltraFeedback binarized, a prompt given as messages must be
+    theirs, and one given as a string gives way to what they share.
+
+    Raises:
+        RowFault: no sound prompt, an answer that is not there, or whole conversations with different prompts.
+    """
+    if answers and all(starts_with_prompt(answer) for answer in answers):
+        wholes = [as_answer(answer or ()) for answer in answers]
+        if isinstance(given, str) or not given:
+            return split_shared(*wholes)
+        prompt = open_prompt(given)
+        cut = tuple(without_prompt(given, whole) for whole in wholes)
+        if any(starts_with_prompt(answer) for answer in cut):
+            raise RowFault(PROMPTS_DIFFER if len(cut) == 2 else ANSWERS_DIFFER)
+        return prompt, cut
+    prompt = open_prompt(given)
+    there = tuple(answer for answer in answers if answer is not None)
+    if len(there) < len(answers):
+        raise RowFault(EMPTY_ANSWER, prompt)
+    if all(isinstance(text, str) for text in (prompt, *there)):
+        return prompt, there
+    return as_question(prompt), tuple(as_answer(answer) for answer in there)
+
+
+def split_shared(*wholes: Messages) -> tuple[Messages, tuple[Messages, ...]]:
+    """``(prompt, answers)`` of conversations that begin alike.
+
+    The prompt is the longest run of shared messages that does not end with the assistant. Of one conversation it is
+    everything before the assistant's last turns.
 
     Raises:
         RowFault: the conversations share no prompt, or part before the last question.
+
+    >>> asked, said = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}
+    >>> prompt, [answer] = split_shared((asked, said))
+    >>> prompt == (asked,), answer == (said,)
+    (True, True)
     """
-    if not chosen or not rejected:
+    if not all(wholes):
         raise RowFault(EMPTY_ANSWER)
     shared = 0
-    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+    while all(shared < len(whole) and whole[shared] == wholes[0][shared] for whole in wholes):
         shared += 1
-    while shared and chosen[shared - 1]["role"] in _ANSWERING:
+    while shared and wholes[0][shared - 1]["role"] in _ANSWERING:
         shared -= 1
-    prompt, answers = chosen[:shared], (chosen[shared:], rejected[shared:])
-    for whole, answer in zip((chosen, rejected), answers, strict=True):
+    prompt, answers = wholes[0][:shared], tuple(whole[shared:] for whole in wholes)
+    for whole, answer in zip(wholes, answers, strict=True):
         if whole[-1]["role"] != "assistant":
             raise RowFault(NO_ANSWER_TURN, prompt or None)
         if not prompt or not _is_answer(answer):
-            raise RowFault(PROMPTS_DIFFER)
-    return prompt, *answers
+            one = NO_ANSWER_TURN if prompt else EMPTY_PROMPT
+            raise RowFault({1: one, 2: PROMPTS_DIFFER}.get(len(wholes), ANSWERS_DIFFER))
+    open_prompt(prompt)
+    return prompt, answers

@@ -1,13 +1,14 @@
-"""One example of a preference set, before any tokenizer has seen it."""
+"""One example of a data set, before any tokenizer has seen it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from setsail.core import Message
+from setsail.data.lists import ends
 
 Text = str | tuple[Message, ...]
 """A prompt or an answer: plain text, or chat messages. The parts of one example are all of the same kind."""
@@ -15,16 +16,19 @@ Text = str | tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt, with the two answers that were compared where the data hold them.
+    """A prompt, with the answers that the data hold for it.
 
     Attributes:
         row_id: names the example in random streams and in provenance; unique in its set. It is the 0-based
-            index of the row in the source, except where one row gives several pairs (``pairs="all"``): there it
-            is the 0-based index of the pair.
+            index of the row in the source, except where one row may give several examples (``pairs="all"``, and
+            single answers made of pairs or lists): there it is the 0-based index of the example.
         source_row: 0-based index of the row in the source. Messages to users say "row N" with N = index + 1.
         prompt: a string, fed to the policy as it is, or the messages of a conversation.
-        chosen, rejected: answers of the same kind as the prompt; both None in a set of prompts.
+        chosen, rejected: answers of the same kind as the prompt: a pair; of a list its best and its worst; of a
+            demonstration only ``chosen``; both None in a set of prompts and beside a single labeled answer.
         p: probability that ``chosen`` is preferred, in [0, 1].
+        answers: every answer of a list, or the one labeled answer; empty otherwise.
+        scores: one score an answer, higher is better; +1.0 and -1.0 for a desirable and an undesirable single answer.
         columns: every column of the row that is not one of the above.
     """
 
@@ -34,12 +38,40 @@ class Example:
     chosen: Text | None = None
     rejected: Text | None = None
     p: float = 1.0
+    answers: tuple[Text, ...] = ()
+    scores: tuple[float, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_pair(self) -> bool:
-        """Whether both answers are there."""
+        """Whether both answers of a pair are there."""
         return self.chosen is not None and self.rejected is not None
+
+    @property
+    def texts(self) -> tuple[Text | None, ...]:
+        """Every answer once: those of a list or the single one, else ``(chosen, rejected)`` with None for neither."""
+        return self.answers or (self.chosen, self.rejected)
+
+    @property
+    def sides(self) -> tuple[int | None, int | None]:
+        """Where ``chosen`` and ``rejected`` lie in ``texts``; None for one that is not there."""
+        if not self.answers:
+            return None if self.chosen is None else 0, None if self.rejected is None else 1
+        chosen, rejected = (None if side is None else self.answers.index(side) for side in (self.chosen, self.rejected))
+        return chosen, rejected
+
+    def only(self, kept: Sequence[int]) -> Example | None:
+        """The same list with those of its answers alone; None if nothing among them is better than anything else.
+
+        ``chosen`` and ``rejected`` are then the best and the worst of those, and p is 1.
+        """
+        scores = tuple(self.scores[index] for index in kept)
+        found = ends(scores)
+        if found is None:
+            return None
+        answers = tuple(self.answers[index] for index in kept)
+        best, worst = (answers[index] for index in found)
+        return replace(self, chosen=best, rejected=worst, p=1.0, answers=answers, scores=scores)
 
 
 def plain_text(text: Text) -> str:

@@ -12,10 +12,15 @@ EMPTY_PROMPT = "empty prompt"
 EMPTY_ANSWER = "empty answer"
 SAME_ANSWERS = "chosen equal to rejected"
 PROMPTS_DIFFER = "chosen and rejected answer different prompts"
+ANSWERS_DIFFER = "answers to different prompts"
 NO_ANSWER_TURN = "no assistant turn at the end"
 PROMPT_NOT_OPEN = "prompt ends with an assistant turn"
 TIE = "tie between the scored answers"
 TOO_FEW_SCORED = "fewer than two scored answers"
+SAME_LISTED = "fewer than two different answers"
+NEITHER = "neither answer is preferred (p is 0.5)"
+BAD_LABEL = "label is neither true nor false"
+NO_LABEL = "no label (label is empty)"
 BAD_P = "p is not a number in [0, 1]"
 NO_P = "no preference (p is empty)"
 BROKEN_TEXT = "broken characters (half of a surrogate pair)"
@@ -73,7 +78,14 @@ class Tally:
         return {kind: FaultCount(self.totals[kind], tuple(self.rows[kind])) for kind in order}
 
 
-def refuse_if_too_many(title: str, rows: int, usable: int, faults: Mapping[str, FaultCount], allowed: float) -> None:
+def refuse_if_too_many(
+    title: str,
+    rows: int,
+    usable: int,
+    faults: Mapping[str, FaultCount],
+    allowed: float,
+    passed_over: Mapping[str, int] | None = None,
+) -> None:
     """Refuse a data set of which no row, or too small a share, can be used.
 
     Args:
@@ -81,18 +93,21 @@ def refuse_if_too_many(title: str, rows: int, usable: int, faults: Mapping[str, 
         rows, usable: rows read, and rows that give at least one example.
         faults: what was wrong with the others.
         allowed: largest share of faulty rows that is accepted, in [0, 1].
+        passed_over: rows that are sound but hold nothing of what is needed, by what they hold.
 
     Raises:
         DataError: naming each fault and the rows that have it.
     """
-    faulty = rows - usable
+    passed_over = passed_over or {}
+    faulty = rows - usable - sum(passed_over.values())
     if usable and faulty <= allowed * rows:
         return
     reasons = "; ".join(f"{kind} in {count}" for kind, count in faults.items())
     if not usable:
+        others = "; ".join(f"{count:,} {kind}" for kind, count in passed_over.items())
         raise DataError(
-            f"{title}: none of the {rows} rows can be used: {reasons}. Correct the rows, or map the columns "
-            'that are meant, for example columns={"prompt": "question"}.'
+            f"{title}: none of the {rows} rows can be used: {'; '.join(filter(None, (reasons, others)))}. Correct the "
+            'rows, or map the columns that are meant, for example columns={"prompt": "question"}.'
         )
     raise DataError(
         f"{title}: {faulty} of {rows} rows ({faulty / rows:.1%}) cannot be used, more than the {allowed:.0%} "

@@ -1,7 +1,8 @@
-"""Reading a preference set: find the rows, recognize the form, check every row."""
+"""Reading a data set: find the rows, recognize the form, check every row."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from setsail.core import ConfigError, DataError
 from setsail.data.columns import check_mapped, check_mapping, renamed, union
 from setsail.data.examples import Example, Text, plain_text
-from setsail.data.faults import BAD_P, BROKEN_TEXT, NO_P, RowFault, ShapeFault, Tally, refuse_if_too_many
-from setsail.data.forms import EXPECTED, EXPECTED_PROMPTS, Form, Reading, recognize
+from setsail.data.faults import BROKEN_TEXT, RowFault, ShapeFault, Tally, refuse_if_too_many
+from setsail.data.forms import Form, recognize
+from setsail.data.needs import Need, check_holds, resolve_need
 from setsail.data.preferences import PreferenceSet
+from setsail.data.readings import Reading
+from setsail.data.refusals import EXPECTED
 from setsail.data.report import CheckReport, describe
-from setsail.data.scored import number, pairing
+from setsail.data.scored import pairing
 from setsail.data.sources import read_rows
 
 if TYPE_CHECKING:
@@ -25,23 +29,27 @@ def load_preferences(
     *,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
-    needs_pairs: bool = True,
+    needs: str | None = None,
+    needs_pairs: bool | None = None,
     pairs: str = "best-worst",
     limit: int | None = None,
     max_faulty: float = 0.2,
     strict: bool = False,
     where: str = "dataset",
 ) -> PreferenceSet:
-    """Read and check a preference set.
+    """Read and check a data set.
 
     Args:
         source: a JSON-lines, JSON, CSV or Parquet file (the text ones also as .gz), a directory of such files or
             one written by ``Dataset.save_to_disk``, a hub id ``owner/name``, a ``datasets`` object, or a list of
-            dicts. A :class:`PreferenceSet` is returned as it is.
+            dicts. A :class:`PreferenceSet` is returned as it is, if it holds what ``needs`` names.
         split: which split; "train" where there are several and none is named.
         columns: part -> column, for data with other names: ``{"prompt": "question", "chosen": "good"}``.
-        needs_pairs: whether the method learns from the data set's own pairs. False accepts prompts alone, and keeps
-            the prompt of a row whose answers cannot be used.
+        needs: what the method learns from, and so what an example is: "pairs" (the default); "lists", a prompt with two
+            or more scored answers; "singles", a prompt with one answer marked as desirable or not;
+            "demonstrations", a prompt with one good answer; or "prompts", which accepts prompts alone, reads pairs
+            where they are there, and keeps the prompt of a row whose answers cannot be used.
+        needs_pairs: another way of saying needs="pairs" (True) or needs="prompts" (False).
         pairs: which pairs several scored answers give: "best-worst" (one a prompt) or "all".
         limit: read at most this many rows from the start; a streamed data set needs it.
         max_faulty: largest share of rows that may be left out as faulty, in [0, 1].
@@ -57,12 +65,20 @@ def load_preferences(
     ...                         columns={"prompt": "question", "chosen": "good", "rejected": "bad"})
     >>> data[0].prompt, data[0].chosen, dict(data[0].columns)
     ('1+1?', '2', {'level': 1})
+    >>> rivers = [{"prompt": "A river?", "responses": ["Loire", "Paris", "Rhine"], "scores": [9, 2, 9]}]
+    >>> load_preferences(rivers, needs="lists")[0].scores
+    (9.0, 2.0, 9.0)
+    >>> [(one.answers, one.scores) for one in load_preferences(rivers, needs="singles")]
+    [(('Loire',), (1.0,)), (('Paris',), (-1.0,)), (('Rhine',), (1.0,))]
     """
+    need = resolve_need(needs, needs_pairs)
     if isinstance(source, PreferenceSet):
+        if needs is not None or needs_pairs is not None:
+            check_holds(source.name, source, need, source.report.needs)
         return source
-    loaded = _load(source, split, columns or {}, _Options(needs_pairs, pairs, limit, max_faulty, strict, where))
+    loaded = _load(source, split, columns or {}, _Options(need, pairs, limit, max_faulty, strict, where))
     report = loaded.report
-    refuse_if_too_many(report.name, report.rows, report.usable, report.faults, max_faulty)
+    refuse_if_too_many(report.name, report.rows, report.usable, report.faults, max_faulty, report.passed_over)
     return loaded
 
 
@@ -71,7 +87,8 @@ def check_preferences(
     *,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
-    needs_pairs: bool = True,
+    needs: str | None = None,
+    needs_pairs: bool | None = None,
     pairs: str = "best-worst",
     limit: int | None = None,
     where: str = "dataset",
@@ -86,12 +103,13 @@ def check_preferences(
     >>> print(check_preferences([{"prompt": "1+1?", "chosen": "2", "rejected": "2"}]).faults)
     {'chosen equal to rejected': FaultCount(total=1, first_rows=(1,))}
     """
-    return _load(source, split, columns or {}, _Options(needs_pairs, pairs, limit, 1.0, False, where)).report
+    need = resolve_need(needs, needs_pairs)
+    return _load(source, split, columns or {}, _Options(need, pairs, limit, 1.0, False, where)).report
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    needs_pairs: bool
+    need: Need
     pairs: str
     limit: int | None
     max_faulty: float
@@ -109,13 +127,12 @@ class _Options:
 def _load(source: Source, split: str | None, columns: Mapping[str, str], options: _Options) -> PreferenceSet:
     check_mapping(columns, options.where)
     title, rows = read_rows(source, split=split, limit=options.limit, where=options.where)
-    expected = EXPECTED if options.needs_pairs else EXPECTED_PROMPTS
     if not rows:
-        raise DataError(f"{title}: empty, there are no rows to train on. {expected}, one a row.")
+        raise DataError(f"{title}: empty, there are no rows to train on. {EXPECTED[options.need]}, one a row.")
     check_mapped(columns, union(rows), title)
     if columns:
         rows = [renamed(row, columns) for row in rows]
-    form = recognize(union(rows), rows, options.needs_pairs, options.pairs, title)
+    form = recognize(union(rows), rows, options.need, options.pairs, title)
     reader = _RowReader(form, options, title)
     for index, row in enumerate(rows):
         reader.add(index, row)
@@ -123,8 +140,10 @@ def _load(source: Source, split: str | None, columns: Mapping[str, str], options
         reader.examples,
         name=title,
         form=form.name,
+        needs=options.need,
         rows=len(rows),
         faults=reader.tally.counts(),
+        passed_over=reader.passed_over,
         notes=reader.notes(),
     )
     return PreferenceSet(reader.examples, report)
@@ -139,11 +158,11 @@ class _RowReader:
     title: str
     examples: list[Example] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
-    pairs_left_out: int = 0
+    remarks: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def add(self, index: int, row: Mapping[str, Any]) -> None:
         try:
-            p = _preference(row) if "p" in self.form.uses else 1.0
             reading = self.form.read(row)
             _check_characters(reading)
         except ShapeFault as fault:
@@ -151,59 +170,53 @@ class _RowReader:
         except RowFault as fault:
             self._count(index, row, fault)
         else:
-            self._keep(index, row, reading, p)
+            self._keep(index, row, reading)
 
     def _count(self, index: int, row: Mapping[str, Any], fault: RowFault) -> None:
         if self.options.strict:
             raise DataError(f"{self.title}: row {index + 1} cannot be used: {fault.kind}. Correct or remove it.")
         self.tally.add(fault.kind, index)
-        if fault.prompt is not None and not self.options.needs_pairs:
-            self._keep(index, row, Reading(fault.prompt), 1.0)
+        if fault.prompt is not None and self.options.need == "prompts":
+            self._keep(index, row, Reading(fault.prompt))
 
-    def _keep(self, index: int, row: Mapping[str, Any], reading: Reading, p: float) -> None:
+    def _keep(self, index: int, row: Mapping[str, Any], reading: Reading) -> None:
+        given = reading.given
+        if given.is_passed_over:
+            self.passed_over.update(given.remarks)
+            return
         kept = {name: value for name, value in row.items() if name not in self.form.uses}
         kept.update(reading.keep)
-        several = self.options.pairs == "all"
-        for chosen, rejected in reading.pairs or ((None, None),):
+        for content in given.contents:
             example = Example(
-                row_id=len(self.examples) if several else index,
+                row_id=len(self.examples) if self.form.several else index,
                 source_row=index,
                 prompt=reading.prompt,
-                chosen=chosen,
-                rejected=rejected,
-                p=p,
+                chosen=content.chosen,
+                rejected=content.rejected,
+                p=content.p,
+                answers=content.answers,
+                scores=content.scores,
                 columns=kept,
             )
             self.examples.append(example)
-        self.pairs_left_out += reading.left_out
+        self.remarks.update(given.remarks)
 
     def notes(self) -> tuple[str, ...]:
-        notes = []
-        if self.pairs_left_out:
-            notes.append(f"{self.pairs_left_out:,} pairs of answers with equal scores or equal texts are left out")
+        notes = [f"{count:,} {kind}" for kind, count in (self.passed_over + self.remarks).items()]
         repeated = sum(_repeats_prompt(example) for example in self.examples)
         if repeated > len(self.examples) / 2:
+            answers = "both answers begin" if self.examples[0].has_pair else "the answer begins"
+            answers = "every answer begins" if self.options.need == "lists" else answers
             notes.append(
-                f"in {repeated:,} examples both answers begin with the whole prompt: if they repeat it, remove it "
+                f"in {repeated:,} examples {answers} with the whole prompt: if they repeat it, remove it "
                 "from the answers, since it would be trained on as part of them"
             )
         return tuple(notes)
 
 
-def _preference(row: Mapping[str, Any]) -> float:
-    value = row.get("p", 1.0)
-    if value is None or value == "":  # a CSV file writes nothing as an empty string
-        # A data set that states preferences and leaves one out has no preference there: it is missing, not certain.
-        raise RowFault(NO_P)
-    p = None if isinstance(value, bool) else number(value)
-    if p is None or not 0 <= p <= 1:
-        raise RowFault(BAD_P)
-    return p
-
-
 def _check_characters(reading: Reading) -> None:
     """A JSON escape can write half a surrogate pair, which no tokenizer can encode."""
-    texts: Sequence[Text] = [reading.prompt, *(side for pair in reading.pairs for side in pair)]
+    texts: Sequence[Text] = [reading.prompt, *(text for content in reading.given.contents for text in content.texts)]
     try:
         for text in texts:
             plain_text(text).encode()
@@ -212,6 +225,9 @@ def _check_characters(reading: Reading) -> None:
 
 
 def _repeats_prompt(example: Example) -> bool:
-    sides = (example.prompt, example.chosen, example.rejected)
-    prompt, *answers = sides
-    return isinstance(prompt, str) and all(isinstance(side, str) and side.startswith(prompt) for side in answers)
+    prompt, answers = example.prompt, [text for text in example.texts if text is not None]
+    return (
+        isinstance(prompt, str)
+        and bool(answers)
+        and all(isinstance(text, str) and text.startswith(prompt) for text in answers)
+    )

@@ -35,18 +35,23 @@ class PreferenceSet(Sequence[Example]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the row ids, prompts, answers and p, as 32 hex digits; the kept columns do not enter it."""
+        """Hash of the row ids, prompts, answers, p and scores, as 32 hex digits; the kept columns do not enter it."""
         digest = hashlib.blake2b(digest_size=16)
         for example in self._examples:
             parts = [str(example.row_id), *map(canonical, (example.prompt, example.chosen, example.rejected))]
-            digest.update("\x1f".join([*parts, repr(float(example.p))]).encode() + b"\x1e")
+            # Of pairs nothing follows p: lists and single answers came later, and the hashes of pairs stay.
+            listed = [*map(canonical, example.answers), *(repr(float(score)) for score in example.scores)]
+            digest.update("\x1f".join([*parts, repr(float(example.p)), *listed]).encode() + b"\x1e")
         return digest.hexdigest()
 
     def subset(self, indices: Sequence[int], name: str) -> PreferenceSet:
         """The examples at ``indices``, in that order, under another name and with a report of their own."""
         examples = [self._examples[index] for index in indices]
         rows = len({example.source_row for example in examples})
-        return PreferenceSet(examples, describe(examples, name=name, form=self.report.form, rows=rows, faults={}))
+        of = self.report
+        return PreferenceSet(
+            examples, describe(examples, name=name, form=of.form, needs=of.needs, rows=rows, faults={})
+        )
 
     def __len__(self) -> int:
         return len(self._examples)

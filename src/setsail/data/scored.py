@@ -11,7 +11,7 @@ from typing import Any
 from setsail.core import ConfigError, nearest
 from setsail.data.conversations import is_blank, read_text
 from setsail.data.examples import Text
-from setsail.data.faults import SAME_ANSWERS, TIE, TOO_FEW_SCORED, RowFault, ShapeFault
+from setsail.data.faults import SAME_ANSWERS, TIE, RowFault, ShapeFault
 
 RESPONSES = ("responses", "completions")
 SCORES = ("scores", "ratings", "rewards", "overall_scores")
@@ -26,6 +26,16 @@ class Scored:
     text: Text | None
     score: float | None
     fields: Mapping[str, Any]
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be compared: it has a score and says something."""
+        return self.score is not None and not is_blank(self.text)
+
+    @property
+    def value(self) -> float:
+        """The score of an answer that has one; below every score for one that has none."""
+        return -math.inf if self.score is None else self.score
 
     def as_column(self) -> dict[str, Any]:
         """The answer as it is kept on the example: ``text``, ``score`` and every other field it came with."""
@@ -85,11 +95,10 @@ def best_worst(answers: Sequence[Scored]) -> ScoredPairs:
     """The best-scored answer against the worst-scored; of equals, the first listed.
 
     Raises:
-        RowFault: they are tied, they are the same text, or fewer than two answers have a score.
+        RowFault: they are tied or they are the same text.
     """
-    usable = _comparable(answers)
-    best, worst = max(usable, key=_score), min(usable, key=_score)
-    if _score(best) == _score(worst):
+    best, worst = max(answers, key=_value), min(answers, key=_value)
+    if best.value == worst.value:
         raise RowFault(TIE)
     if best.text == worst.text:
         raise RowFault(SAME_ANSWERS)
@@ -100,24 +109,17 @@ def all_pairs(answers: Sequence[Scored]) -> ScoredPairs:
     """Every two answers whose scores differ.
 
     Raises:
-        RowFault: all are tied, or fewer than two answers have a score.
+        RowFault: all are tied.
     """
-    found = [(a, b) if _score(a) > _score(b) else (b, a) for a, b in combinations(_comparable(answers), 2)]
-    pairs = [(a, b) for a, b in found if _score(a) > _score(b) and a.text != b.text]
+    found = [(a, b) if a.value > b.value else (b, a) for a, b in combinations(answers, 2)]
+    pairs = [(a, b) for a, b in found if a.value > b.value and a.text != b.text]
     if not pairs:
         raise RowFault(TIE)
     return pairs, len(found) - len(pairs)
 
 
-def _score(answer: Scored) -> float:
-    return -math.inf if answer.score is None else answer.score
-
-
-def _comparable(answers: Sequence[Scored]) -> list[Scored]:
-    usable = [answer for answer in answers if answer.score is not None and not is_blank(answer.text)]
-    if len(usable) < 2:
-        raise RowFault(TOO_FEW_SCORED)
-    return usable
+def _value(answer: Scored) -> float:
+    return answer.value
 
 
 PAIRINGS: Mapping[str, Callable[[Sequence[Scored]], ScoredPairs]] = {"best-worst": best_worst, "all": all_pairs}

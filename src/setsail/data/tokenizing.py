@@ -1,4 +1,4 @@
-"""An example to the core's row: token ids of the prompt and of both answers, made once."""
+"""An example to the core's row: token ids of the prompt and of its answers, made once."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class Encoded:
 
     Attributes:
         prompt: what the policy reads, BOS and template included.
-        chosen, rejected: answers; None in a set of prompts.
+        answers: ids of the example's ``texts``, in their order; None for one that is not there.
         cut: whether each answer was longer than the limit; a cut answer has no EOS.
         long_prompt: whether the prompt was longer than its limit (and, with "keep-end", has lost its beginning).
     """
 
     prompt: list[int]
-    chosen: list[int] | None
-    rejected: list[int] | None
-    cut: tuple[bool, bool]
+    answers: tuple[list[int] | None, ...]
+    cut: tuple[bool, ...]
     long_prompt: bool
 
 
@@ -108,7 +107,7 @@ class RowTokenizer:
             DataError: the template cannot write the example.
             ConfigError: a conversation, and no chat template.
         """
-        if isinstance(example.prompt, str) and not isinstance(example.chosen, tuple):
+        if all(isinstance(text, str) for text in (example.prompt, *example.texts) if text is not None):
             prompt, answers = self._encode_strings(example)
         else:
             prompt, answers = self._encode_conversation(example)
@@ -116,9 +115,9 @@ class RowTokenizer:
         if long_prompt and self.long_prompts == "keep-end":
             prompt = prompt[-(self.max_prompt_length or 0) :]
         limit = self.max_completion_length
-        chosen, rejected = (ids[:limit] if ids is not None else None for ids in answers)
-        first, second = (ids is not None and limit is not None and len(ids) > limit for ids in answers)
-        return Encoded(prompt, chosen, rejected, (first, second), long_prompt)
+        within = tuple(ids[:limit] if ids is not None else None for ids in answers)
+        cut = tuple(ids is not None and limit is not None and len(ids) > limit for ids in answers)
+        return Encoded(prompt, within, cut, long_prompt)
 
     def row(self, example: Example, encoded: Encoded) -> Row:
         """The core's row of an example and its ids."""
@@ -129,13 +128,15 @@ class RowTokenizer:
             messages=None if isinstance(example.prompt, str) else example.prompt,
             columns=example.columns,
         )
-        sides = zip((encoded.chosen, encoded.rejected), encoded.cut, strict=True)
-        chosen, rejected = (self._completion(ids, cut) for ids, cut in sides)
-        return Row(prompt=prompt, chosen=chosen, rejected=rejected, p=example.p)
+        made = [
+            None if ids is None else self._completion(ids, cut)
+            for ids, cut in zip(encoded.answers, encoded.cut, strict=True)
+        ]
+        chosen, rejected = (None if place is None else made[place] for place in example.sides)
+        answers = tuple(one for one in made if one is not None) if example.answers else ()
+        return Row(prompt=prompt, chosen=chosen, rejected=rejected, p=example.p, answers=answers, scores=example.scores)
 
-    def _completion(self, ids: Sequence[int] | None, cut: bool) -> Completion | None:
-        if ids is None:
-            return None
+    def _completion(self, ids: Sequence[int], cut: bool) -> Completion:
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Completion(token_ids=tuple(ids), text=str(text), finished=not cut)
 
@@ -143,7 +144,7 @@ class RowTokenizer:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _encode_strings(self, example: Example) -> tuple[list[int], list[list[int] | None]]:
-        answers = [self._string_answer(answer) for answer in (example.chosen, example.rejected)]
+        answers = [self._string_answer(answer) for answer in example.texts]
         return self._string_prompt(str(example.prompt)), answers
 
     def _string_prompt(self, text: str) -> list[int]:
@@ -172,7 +173,7 @@ class RowTokenizer:
         prompt = self._template.prompt_ids(messages, example.columns)
         answers: list[list[int] | None] = []
         try:
-            for answer in (example.chosen, example.rejected):
+            for answer in example.texts:
                 whole = None if answer is None else as_answer(answer)
                 ids = whole and self._template.answer_ids(messages, prompt, whole, example.columns)
                 answers.append(list(ids) if ids else None)
