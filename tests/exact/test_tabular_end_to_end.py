@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from setsail import lab
-from setsail.methods import Method, get
+from setsail.lab.studies import sail_objective
 from setsail.objectives import dpo
 from setsail.policies.tabular import EnumerablePolicy, TabularPolicy
 
@@ -29,72 +29,43 @@ GOLDEN = {
     "DPP": (-0.6368, 2.0618, 0.5421, 1.5196, 2.0857),
     "DDP": (-0.6130, 1.9510, 0.3655, 1.5855, 1.9510),
 }
-
-
-def _online(correction: float) -> Method:
-    return get("online-dpo").configured(parameters={"beta": 1.0}, corrections={"dpr": correction})
-
-
-def _mixed(name: str, **changes: dict[str, float]) -> Method:
-    return get(name).configured(parameters={"beta": 1.0}, **changes)
-
-
-METHODS = {
-    "T2 only": _online(0.0),
-    "T1 0.3": _online(0.3),
-    "maximizer of J": _online(1.0),
-    "DPR": _mixed("sail-dpr", weights={"dpr": 0.3}, corrections={"dpr": 0.3}),
-    "DPP": _mixed("sail-dpp", weights={"dpp": 0.3}, coefficients={"dpp": 1.0}, corrections={"dpp": 1.0}),
-    "DDP": _mixed("sail-ddp", weights={"ddp": 0.4}, coefficients={"ddp": 0.2}),
-}
-
-
-def _solution(name: str) -> tuple[EnumerablePolicy, EnumerablePolicy, Tensor, Tensor]:
-    """The policy that the row describes, with the world's reference, reward and preference."""
-    policy, world, reward = lab.six_responses()
-    if name == "pi*":
-        return lab.optimal_policy(world.reference, reward, 1.0), world.reference, reward, world.preference
-    if name in METHODS:
-        fit = lab.train_exact(policy, lambda: lab.mixture_gradient(METHODS[name], policy, world), tolerance=1e-7)
-        assert fit.residual <= 1e-7
-    return policy, world.reference, reward, world.preference
+ROWS = dict(zip(GOLDEN, sail_objective.ROWS, strict=True))
+"""The same rows, as the lab's study names them."""
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_acceptance_27_table_of_solutions(name: str) -> None:
-    policy, reference, reward, preference = _solution(name)
-    value = lab.oracle_objective(policy, reference, preference, 1.0).item()
-    mean, kl = lab.expected_reward(policy, reward).item(), lab.reverse_kl(policy, reference).item()
-    found = (value, mean, kl, mean - kl, lab.best_reward_at_kl(reference, reward, kl))
-    assert found == pytest.approx(GOLDEN[name], abs=6e-5)
+    found = sail_objective.solution(ROWS[name])
+    numbers = (found.objective, found.reward, found.kl, found.rlhf, found.best_reward)
+    assert numbers == pytest.approx(GOLDEN[name], abs=6e-5)
+
+
+def test_acceptance_27_training_ends_where_the_gradient_vanishes() -> None:
+    """The study's policies are solutions: the expected gradient at each is zero."""
+    _, world, _ = lab.six_responses()
+    for name, method in sail_objective.METHODS.items():
+        shares = torch.tensor([sail_objective.solution(name).shares], dtype=torch.float64)
+        slope = lab.mixture_gradient(method, TabularPolicy(shares.log()), world)
+        assert slope.abs().max().item() <= 1e-7
 
 
 def test_acceptance_27_on_policy_dpo_reaches_the_optimal_policy() -> None:
-    policy, reference, reward, _ = _solution("T2 only")
-    best = lab.optimal_policy(reference, reward, 1.0).log_probs().exp()
-    assert (policy.log_probs().exp() - best).abs().max().item() < 1e-3
+    best, found = (sail_objective.solution(ROWS[name]).shares for name in ("pi*", "T2 only"))
+    assert found == pytest.approx(best, abs=1e-3)
 
 
 def test_acceptance_27_the_exact_gradient_reaches_another_policy() -> None:
     """It keeps more mass on the worst response (0.080 against 0.034): pairs become easier to predict."""
-    policy, reference, reward, _ = _solution("maximizer of J")
-    wanted = torch.tensor([[0.080, 0.088, 0.102, 0.132, 0.205, 0.394]], dtype=torch.float64)
-    torch.testing.assert_close(policy.log_probs().exp().detach(), wanted, atol=5.1e-4, rtol=0)
-    best = lab.optimal_policy(reference, reward, 1.0).log_probs().exp()
-    assert best[0, 0].item() == pytest.approx(0.034, abs=5e-4)
+    found = sail_objective.solution(ROWS["maximizer of J"]).shares
+    assert found == pytest.approx((0.080, 0.088, 0.102, 0.132, 0.205, 0.394), abs=5.1e-4)
+    assert sail_objective.solution(ROWS["pi*"]).shares[0] == pytest.approx(0.034, abs=5e-4)
 
 
 def test_the_maximizer_of_the_objective_beats_the_optimal_policy_on_it_alone() -> None:
     """Maximizing J is not solving RLHF: each wins on its own scale."""
-    ours, reference, reward, preference = _solution("maximizer of J")
-    best = lab.optimal_policy(reference, reward, 1.0)
-
-    def both(policy: EnumerablePolicy) -> tuple[float, float]:
-        rlhf = lab.expected_reward(policy, reward) - lab.reverse_kl(policy, reference)
-        return lab.oracle_objective(policy, reference, preference, 1.0).item(), rlhf.item()
-
-    assert both(ours)[0] > both(best)[0] + 0.01
-    assert both(best)[1] > both(ours)[1] + 0.01
+    ours, best = (sail_objective.solution(ROWS[name]) for name in ("maximizer of J", "pi*"))
+    assert ours.objective > best.objective + 0.01
+    assert best.rlhf > ours.rlhf + 0.01
 
 
 def _fit_one_pair(direction: Callable[[EnumerablePolicy, EnumerablePolicy], Tensor]) -> float:

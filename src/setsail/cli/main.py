@@ -18,6 +18,7 @@ VERBS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "train": ("setsail.cli.train", "align a model on a preference set"),
         "check-data": ("setsail.cli.check_data", "read and check a preference set, without a model"),
         "methods": ("setsail.cli.methods", "list the methods, or describe one"),
+        "lab": ("setsail.cli.lab", "list the studies on enumerable policies, or run one"),
         "env": ("setsail.cli.env", "versions and hardware, for bug reports"),
     }
 )
