@@ -17,11 +17,13 @@ def test_acceptance_30_a_comparison_is_fair_or_says_so() -> None:
     assert biased == [0.5] * 40
     # An honest one: 24 wins, 12 losses, and 4 whose verdict turned with the order.
     outcomes = [both_orders(1.0, 0.0)] * 24 + [both_orders(0.0, 1.0)] * 12 + [both_orders(1.0, 1.0)] * 4
-    found = win_rate(outcomes)
+    found = win_rate(outcomes, interval="bootstrap")
     assert (found.wins, found.ties, found.losses, found.missing) == (24, 4, 12, 0)
     assert found.rate.estimate == pytest.approx(26 / 40)
     # Bootstrap of 40 values with standard deviation 0.4555: the normal half-width is 0.141.
     assert found.rate.high - found.rate.low == pytest.approx(2 * 0.141, abs=0.03)
+    by_score = win_rate(outcomes).rate
+    assert by_score.high - by_score.low == pytest.approx(2 * 0.141, abs=0.03)
     with pytest.raises(ConfigError):
         check_judge("reward model A", ["reward model A"])
     check_judge(["reward model A", "judge B"], ["reward model A"])

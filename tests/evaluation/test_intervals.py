@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from setsail.core import ConfigError, DataError
-from setsail.evaluation import Interval, bootstrap_mean, mean_interval, wilson
+from setsail.core import ConfigError, DataError, stream
+from setsail.evaluation import (
+    Interval,
+    bootstrap_mean,
+    difference_interval,
+    mean_interval,
+    share_interval,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +72,11 @@ def test_the_bootstrap_agrees_with_the_normal_interval_for_many_values(clusters:
 
 
 def test_the_bootstrap_depends_on_its_seed_alone() -> None:
-    values = [0.1, 0.5, 0.9, 0.3, 0.7]
+    values = stream(0, "values").normal(size=40)
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
     assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
-    assert bootstrap_mean(values, clusters="aabbc", seed=1) == bootstrap_mean(values, clusters="aabbc", seed=1)
+    clusters = "abcd" * 10
+    assert bootstrap_mean(values, clusters=clusters, seed=1) == bootstrap_mean(values, clusters=clusters, seed=1)
 
 
 def test_clusters_widen_the_interval_of_correlated_values_by_the_design_effect() -> None:
@@ -87,22 +95,98 @@ def test_unequal_clusters_weigh_by_their_values() -> None:
     interval = bootstrap_mean([0.0, 0.0, 0.0, 1.0], clusters=["a", "a", "a", "b"])
     assert interval.estimate == 0.25
     assert (interval.low, interval.high) == (0.0, 1.0)
+    # Twenty clusters of one 0 and twenty of nine 1s: the mean is 0.9, that of the clusters' means 0.5.
+    values, clusters = [0.0] * 20 + [1.0] * 180, [*range(20), *np.repeat(range(20, 40), 9).tolist()]
+    for found in (bootstrap_mean(values, clusters=clusters), mean_interval(values, clusters=clusters)):
+        assert 0.7 < found.low < 0.9 < found.high < 1.0
 
 
-def test_coverage() -> None:
-    """95 % intervals cover the truth about 95 times in 100."""
-    generator = np.random.default_rng(2)
-    runs, covered = 300, {"wilson": 0, "bca": 0, "clusters": 0}
-    for _ in range(runs):
-        interval = wilson(int(generator.binomial(40, 0.85)), 40)
-        covered["wilson"] += interval.low <= 0.85 <= interval.high
-        interval = bootstrap_mean(generator.exponential(size=60), resamples=400)
-        covered["bca"] += interval.low <= 1.0 <= interval.high
-        values = np.repeat(generator.normal(size=50), 4) + generator.normal(size=200)
-        interval = bootstrap_mean(values, clusters=np.repeat(np.arange(50), 4).tolist(), resamples=400)
-        covered["clusters"] += interval.low <= 0.0 <= interval.high
-    # Binomial spread of 300 runs: 1.3 points, and small-sample bootstraps cover a little less.
-    assert all(0.90 <= count / runs <= 0.99 for count in covered.values()), covered
+def test_the_bootstrap_leans_to_the_long_tail() -> None:
+    """Of skewed values the upper end is further away; mirrored values have the mirrored interval."""
+    values = stream(0, "skewed").exponential(size=60)
+    found, mirrored = bootstrap_mean(values), bootstrap_mean(-values)
+    assert found.high - found.estimate > 1.05 * (found.estimate - found.low)
+    assert (-mirrored.high, -mirrored.low) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
+def test_a_few_clusters_widen_the_bootstrap_as_they_do_the_t_interval() -> None:
+    values = stream(0, "few clusters").normal(size=6)
+    found, t = bootstrap_mean(values, resamples=20_000), mean_interval(values)
+    assert found.high - found.low > 0.75 * (t.high - t.low)
+    assert found.high - found.low > 2 * 1.96 * values.std(ddof=0) / math.sqrt(6)
+
+
+# Shares.
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(8, 2), (0, 20), (333, 41)])
+def test_a_share_of_wins_and_losses_is_wilsons(wins: int, losses: int) -> None:
+    assert share_interval([1.0] * wins + [0.0] * losses) == wilson(wins, wins + losses)
+    clusters = range(wins + losses)
+    assert share_interval([1.0] * wins + [0.0] * losses, clusters=clusters) == wilson(wins, wins + losses)
+
+
+def test_the_ends_of_a_share_are_where_the_t_statistic_is_the_quantile() -> None:
+    """The variance of m scales as m (1 - m): ``|m - end| = t sqrt(end (1 - end) / n*)``."""
+    values = np.array([1, 0.5, 0, 0.5, 1, 1, 0.5, 1, 0.25, 0.9])
+    found, mean = share_interval(values), values.mean()
+    worth = mean * (1 - mean) / (values.var(ddof=1) / 10)
+    assert worth > 10, "ties are worth more than wins and losses"
+    for end in (found.low, found.high):
+        t = abs(mean - end) / math.sqrt(end * (1 - end) / worth)
+        assert t == pytest.approx(stats.t.ppf(0.975, 9))
+
+
+def test_clusters_that_repeat_each_verdict_are_worth_one_trial_each() -> None:
+    """Wins and losses, four times each: as many trials as clusters, but for t in place of z and G - 1 in place of G."""
+    verdicts = stream(0, "repeated").integers(2, size=400).astype(float)
+    repeated = share_interval(np.repeat(verdicts, 4), clusters=np.repeat(np.arange(400), 4).tolist())
+    alone = wilson(verdicts.sum(), 400)
+    assert (repeated.low, repeated.high) == pytest.approx((alone.low, alone.high), abs=1e-3)
+    assert repeated.n == 1600
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.1, 1.0])
+def test_unanimity_is_not_certainty(value: float) -> None:
+    found, trials = share_interval([value] * 30), wilson(30 * value, 30)
+    assert (found.low, found.high) == pytest.approx((trials.low, trials.high), abs=1e-12)
+    clusters = [index // 5 for index in range(30)]
+    fewer = share_interval([value] * 30, clusters=clusters)
+    assert (fewer.low, fewer.high) == pytest.approx((wilson(6 * value, 6).low, wilson(6 * value, 6).high), abs=1e-12)
+
+
+def test_a_share_lies_between_0_and_1() -> None:
+    with pytest.raises(DataError, match=r"value 1 is 1.5: a share is the mean of values in \[0, 1\]"):
+        share_interval([1.0, 1.5])
+    single = share_interval([0.7])
+    assert math.isnan(single.low)
+    assert math.isnan(share_interval([1.0, 0.0], clusters=["a", "a"]).high)
+
+
+# Differences.
+
+
+def test_a_difference_is_that_of_pairs() -> None:
+    generator = stream(0, "pairs")
+    prompts = 3 * generator.normal(size=200)
+    first, second = prompts + generator.normal(0.5, 1.0, size=200), prompts + generator.normal(size=200)
+    found = difference_interval(first, second)
+    half = stats.t.ppf(0.975, 199) * (first - second).std(ddof=1) / math.sqrt(200)
+    assert found.high - found.estimate == pytest.approx(half)
+    assert found.low > 0
+    mine, theirs = mean_interval(first), mean_interval(second)
+    assert mine.low < theirs.high, "their own intervals overlap"
+    with pytest.raises(DataError, match="2 and 1 values: a difference takes both on the same prompts"):
+        difference_interval([1.0, 2.0], [1.0])
+
+
+def test_clustered_t_intervals() -> None:
+    """By hand: sums 3 and 1 over counts 2 and 1; m = 4/3, residuals 1/3 and -1/3, variance 2 * 2/9 / 9."""
+    found = mean_interval([1.0, 2.0, 1.0], clusters=["a", "a", "b"])
+    assert found.estimate == pytest.approx(4 / 3)
+    assert found.high - found.estimate == pytest.approx(stats.t.ppf(0.975, 1) * math.sqrt(4 / 81))
+    values = stream(0, "alone").normal(size=20)
+    assert mean_interval(values, clusters=range(20)) == mean_interval(values)
 
 
 def test_too_little_to_tell() -> None:
@@ -110,6 +194,7 @@ def test_too_little_to_tell() -> None:
         mean_interval([2.0]),
         bootstrap_mean([2.0]),
         bootstrap_mean([1.0, 3.0], clusters=["a", "a"]),
+        mean_interval([1.0, 3.0], clusters=["a", "a"]),
     ):
         assert interval.estimate == 2.0
         assert math.isnan(interval.low)

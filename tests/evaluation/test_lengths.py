@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from setsail.core import Completion, DataError
-from setsail.evaluation import Lengths, describe_lengths
+from setsail.evaluation import Lengths, describe_lengths, truncation_rate, wilson
 
 
 def answer(text: str, tokens: int, finished: bool = True) -> Completion:
@@ -27,3 +27,12 @@ def test_repetition_shows() -> None:
 def test_no_completions() -> None:
     with pytest.raises(DataError, match="no completions"):
         describe_lengths([])
+    with pytest.raises(DataError, match="no completions, so none was cut"):
+        truncation_rate([])
+
+
+def test_the_truncation_rate_has_an_interval() -> None:
+    answers = [answer("a", 8, finished=index >= 6) for index in range(40)]
+    assert truncation_rate(answers) == wilson(6, 40)
+    assert truncation_rate(answers).estimate == describe_lengths(answers).truncated
+    assert truncation_rate(answers, confidence=0.9).high < wilson(6, 40).high

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from setsail.core import ConfigError, DataError
-from setsail.evaluation import bootstrap_mean, both_orders, check_judge, wilson, win_rate
+from setsail.evaluation import bootstrap_mean, both_orders, check_judge, share_interval, wilson, win_rate
 
 
 def test_counts_and_wilsons_interval_for_certain_verdicts() -> None:
@@ -17,12 +17,24 @@ def test_counts_and_wilsons_interval_for_certain_verdicts() -> None:
     assert str(found) == "0.800 [0.490, 0.943] (8 wins, 0 ties, 2 losses, 2 missing)"
 
 
-def test_ties_are_one_half_and_take_the_bootstrap() -> None:
+def test_ties_are_one_half_and_narrow_the_interval() -> None:
     outcomes = [1, 0.5, 0, 0.5 + 1e-12, 1]
     found = win_rate(outcomes)
     assert (found.wins, found.ties, found.losses, found.tie_rate) == (2, 2, 1, 0.4)
     assert found.rate.estimate == pytest.approx(0.6)
-    assert found.rate == bootstrap_mean([float(p) for p in outcomes])
+    assert found.rate == share_interval(outcomes)
+    decided = win_rate([1] * 60 + [0] * 40)
+    tied = win_rate([1] * 20 + [0.5] * 80)
+    assert decided.rate.estimate == tied.rate.estimate
+    assert tied.rate.high - tied.rate.low < 0.5 * (decided.rate.high - decided.rate.low)
+
+
+def test_a_bootstrap_interval_on_request() -> None:
+    outcomes = [1, 0.5, 0, 1, 1, 0.5]
+    assert win_rate(outcomes, interval="bootstrap", seed=3).rate == bootstrap_mean(outcomes, seed=3)
+    assert win_rate([1, 1, 1], interval="bootstrap").rate == wilson(3, 3)
+    with pytest.raises(ConfigError, match="interval='normal': a win rate has a 'score' or a 'bootstrap' interval"):
+        win_rate([1, 0], interval="normal")
 
 
 def test_probabilities_are_averaged() -> None:

@@ -118,11 +118,10 @@ def _sums(
     estimator: Callable[[Tensor, Tensor], Tensor], policy: Sequence[Floats], reference: Sequence[Floats]
 ) -> Floats:
     """The estimator summed over each answer, float64."""
-    rows = [
-        estimator(torch.tensor(mine, dtype=torch.float64), torch.tensor(theirs, dtype=torch.float64)).sum().item()
-        for mine, theirs in zip(policy, reference, strict=True)
-    ]
-    return np.array(rows)
+    mine, theirs = (torch.from_numpy(np.concatenate(side).astype(np.float64)) for side in (policy, reference))
+    answer = np.repeat(np.arange(len(policy)), [len(each) for each in policy])
+    sums = np.bincount(answer, weights=estimator(mine, theirs).numpy(), minlength=len(policy))
+    return sums.astype(np.float64)
 
 
 def _mean(values: Floats) -> Estimate:

@@ -1,4 +1,7 @@
-"""Confidence intervals: of a share, of a mean, and of a mean of values that come in clusters."""
+"""Confidence intervals in closed form: of a share, of a mean, and of a difference on the same prompts.
+
+Values may come in clusters (the answers to one prompt); then clusters, not values, are the independent draws.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from setsail.core import ConfigError, DataError, stream
-
-# Values drawn at once while bootstrapping: bounds the memory whatever the number of values.
-DRAWN_AT_ONCE = 4_000_000
+from setsail.core import ConfigError, DataError
 
 Floats = NDArray[np.float64]
+# A variance of a mean of values in [0, 1] below this is rounding.
+NOTHING = 1e-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,89 +81,127 @@ def wilson(successes: float, trials: int, confidence: float = 0.95) -> Interval:
     if trials < 1 or not 0 <= successes <= trials:
         raise DataError(f"{successes} successes in {trials} trials: an interval takes 0 <= successes <= trials >= 1")
     z = float(stats.norm.ppf(0.5 + check_confidence(confidence) / 2))
-    center = (successes + z * z / 2) / (trials + z * z)
-    half = z / (trials + z * z) * math.sqrt(successes * (trials - successes) / trials + z * z / 4)
-    # Rounding aside, the ends are 0 and 1 exactly when nothing, or everything, succeeds.
-    low = 0.0 if successes == 0 else max(0.0, center - half)
-    high = 1.0 if successes == trials else min(1.0, center + half)
+    low, high = _score_ends(successes / trials, trials, z)
     return Interval(successes / trials, low, high, confidence, trials)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The mean of independent values and its Student t interval: for a handful of seeds, or many values.
+def share_interval(
+    values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
+) -> Interval:
+    """The mean of values in [0, 1], such as a win rate with ties, and its score interval.
+
+    It is Wilson's interval of as many yes-or-no trials as are worth what was seen:
+
+        n* = m (1 - m) / v,    v = G/(G - 1) sum_g (s_g - m c_g)^2 / (sum_g c_g)^2
+
+    with m the mean, s_g and c_g the sum and the number of the values of cluster g of G, and Student's t with G - 1
+    degrees of freedom in place of z. Ties and undecided judges vary less than wins and losses, and make n* larger
+    than the number of values; clusters of like values make it smaller. Where all clusters agree nothing varies, and
+    n* is the number of clusters: unanimity is not certainty. Independent wins and losses get Wilson's own.
+
+    Args:
+        values: n numbers in [0, 1].
+        clusters: the cluster, such as the prompt's row id, of each value; None means independent values.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        NaN ends for a single cluster of several values, or a single value that is neither 0 nor 1.
+
+    Raises:
+        DataError: no values, one outside [0, 1], or another number of clusters than of values.
+        ConfigError: ``confidence`` outside (0, 1).
+
+    Source: Wilson's interval with an effective sample size, as surveys use it: Korn and Graubard, Survey Methodology
+    24 (1998), 193-201, who put the effective size into another interval; the variance is that of a ratio of sums.
+
+    >>> print(share_interval([1, 0.5, 0, 0.5, 1, 1, 0.5, 1]))
+    0.688 [0.365, 0.894]
+    """
+    array = finite(values)
+    check_confidence(confidence)
+    if array.min() < 0 or array.max() > 1:
+        index = int(np.flatnonzero((array < 0) | (array > 1))[0])
+        raise DataError(f"value {index} is {array[index]}: a share is the mean of values in [0, 1]")
+    sums, counts = clustered(array, clusters)
+    mean, groups = float(array.mean()), len(sums)
+    binary = bool(((array == 0) | (array == 1)).all())
+    if binary and groups == len(array):
+        return wilson(float(array.sum()), len(array), confidence)
+    if groups == 1:
+        return Interval(mean, math.nan, math.nan, confidence, len(array))
+    variance = _variance(mean, sums, counts)
+    if variance < NOTHING:
+        quantile, trials = float(stats.norm.ppf(0.5 + confidence / 2)), float(groups)
+    else:
+        quantile, trials = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)), mean * (1 - mean) / variance
+    low, high = _score_ends(mean, trials, quantile)
+    return Interval(mean, low, high, confidence, len(array))
+
+
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, *, clusters: Sequence[Hashable] | None = None
+) -> Interval:
+    """The mean of values and its Student t interval: for a handful of seeds, or many values.
 
         mean -+ t * s / sqrt(n),    t the quantile with n - 1 degrees of freedom
 
-    For many values it is the normal interval; for five seeds the normal one would be 30 % too narrow.
+    For many values it is the normal interval; for five seeds the normal one would be 30 % too narrow. With
+    ``clusters``, clusters are the independent draws: ``s / sqrt(n)`` is the standard error of a ratio of sums over
+    clusters, and t has as many degrees of freedom as there are clusters, less one.
 
     Raises:
-        DataError: no values, or one that is not finite.
+        DataError: no values, one that is not finite, or another number of clusters than of values.
         ConfigError: ``confidence`` outside (0, 1).
 
     >>> print(mean_interval([1.0, 2.0, 3.0]))
     2.000 [-0.484, 4.484]
     """
-    array = _finite(values)
+    array = finite(values)
     check_confidence(confidence)
+    sums, counts = clustered(array, clusters)
     mean, n = float(array.mean()), len(array)
-    if n == 1:
+    if len(sums) == 1:
         return Interval(mean, math.nan, math.nan, confidence, n)
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(sums) - 1)) * math.sqrt(_variance(mean, sums, counts))
     return Interval(mean, mean - half, mean + half, confidence, n)
 
 
-def bootstrap_mean(
-    values: Sequence[float],
+def difference_interval(
+    first: Sequence[float],
+    second: Sequence[float],
     *,
     clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 4000,
 ) -> Interval:
-    """The mean of values and its bootstrap interval; of independent values, or of values that come in clusters.
+    """How much more the first scores than the second on the same prompts: the t interval of the mean difference.
 
-    Independent values are resampled one by one (bias-corrected and accelerated, BCa). With ``clusters``, whole
-    clusters are resampled and the percentiles of the mean over all drawn values are the interval: answers to one
-    prompt are alike, so treating them as independent would make it too narrow.
+    Differences prompt by prompt leave out what makes a prompt easy or hard for both, so this is narrower than what
+    two separate intervals suggest, by ``sqrt(1 - correlation)`` for equal variances. Two policies differ where it
+    leaves out 0, also where their own intervals overlap.
 
     Args:
-        values: n finite numbers.
-        clusters: the cluster, such as the prompt's row id, of each value; None means independent values.
+        first, second: a number a prompt (reward, outcome against a third), in the same order.
+        clusters: what comparisons share, as in :func:`mean_interval`.
         confidence: two-sided, in (0, 1).
-        seed: of the stream that draws the resamples: equal arguments give equal intervals.
-        resamples: how many; at least 100.
-
-    Returns:
-        NaN ends for one value or one cluster; a zero-width interval where all values are equal.
 
     Raises:
-        DataError: no values, one that is not finite, or another number of clusters than of values.
-        ConfigError: ``confidence`` outside (0, 1) or too few resamples.
+        DataError: lists of different lengths, or what :func:`mean_interval` refuses.
+        ConfigError: ``confidence`` outside (0, 1).
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 14.
-
-    >>> bootstrap_mean([0.0, 1.0, 0.0, 1.0]).estimate
-    0.5
+    >>> print(difference_interval([0.9, 0.4, 0.7], [0.8, 0.2, 0.6]))
+    0.133 [-0.010, 0.277]
     """
-    array = _finite(values)
-    check_confidence(confidence)
-    if resamples < 100:
-        raise ConfigError(f"resamples={resamples}: percentiles take at least 100 resamples; 4000 is usual")
-    sums, counts = _clustered(array, clusters)
-    mean = float(array.mean())
-    if len(sums) == 1:
-        return Interval(mean, math.nan, math.nan, confidence, len(array))
-    if np.ptp(array) == 0:
-        return Interval(mean, mean, mean, confidence, len(array))
-    generator = stream(seed, "bootstrap")
-    if len(sums) == len(array):
-        low, high = _bca(array, confidence, resamples, generator)
-    else:
-        low, high = _percentiles(sums, counts, confidence, resamples, generator)
-    return Interval(mean, low, high, confidence, len(array))
+    if len(first) != len(second):
+        raise DataError(f"{len(first)} and {len(second)} values: a difference takes both on the same prompts")
+    return mean_interval(list(finite(first) - finite(second)), confidence, clusters=clusters)
 
 
-def _finite(values: Sequence[float]) -> Floats:
+def finite(values: Sequence[float]) -> Floats:
+    """The values as an array.
+
+    Raises:
+        DataError: no values, or one that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size:
         raise DataError(f"an interval takes a list of numbers, at least one; got an array of shape {array.shape}")
@@ -171,8 +211,12 @@ def _finite(values: Sequence[float]) -> Floats:
     return array
 
 
-def _clustered(array: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
-    """Sum and count of the values of each cluster."""
+def clustered(array: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+    """Sum and count of the values of each cluster, in order of appearance; each value alone without clusters.
+
+    Raises:
+        DataError: another number of clusters than of values.
+    """
     if clusters is None:
         return array, np.ones_like(array)
     if len(clusters) != len(array):
@@ -182,27 +226,19 @@ def _clustered(array: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floa
     return np.bincount(which, weights=array).astype(np.float64), np.bincount(which).astype(np.float64)
 
 
-def _bca(array: Floats, confidence: float, resamples: int, generator: np.random.Generator) -> tuple[float, float]:
-    result = stats.bootstrap(
-        (array,),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=resamples,
-        batch=max(1, DRAWN_AT_ONCE // len(array)),
-        method="BCa",
-        rng=generator,
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _percentiles(
-    sums: Floats, counts: Floats, confidence: float, resamples: int, generator: np.random.Generator
-) -> tuple[float, float]:
+def _variance(mean: float, sums: Floats, counts: Floats) -> float:
+    """Of a mean over clusters that are drawn whole; for clusters of one the usual ``s^2 / n``."""
     groups = len(sums)
-    means: list[Floats] = []
-    step = max(1, DRAWN_AT_ONCE // groups)
-    for start in range(0, resamples, step):
-        drawn = generator.integers(groups, size=(min(step, resamples - start), groups))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(low), float(high)
+    residuals = sums - mean * counts
+    return groups / (groups - 1) * float((residuals**2).sum()) / float(counts.sum()) ** 2
+
+
+def _score_ends(share: float, trials: float, z: float) -> tuple[float, float]:
+    """Wilson's ends; trials need not be whole."""
+    shrink = z * z / trials
+    center = (share + shrink / 2) / (1 + shrink)
+    half = z / (1 + shrink) * math.sqrt(share * (1 - share) / trials + shrink / (4 * trials))
+    # Rounding aside, the ends are 0 and 1 exactly when nothing, or everything, succeeds.
+    low = 0.0 if share == 0 else max(0.0, center - half)
+    high = 1.0 if share == 1 else min(1.0, center + half)
+    return low, high

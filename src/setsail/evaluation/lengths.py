@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from setsail.core import Completion, DataError
+from setsail.evaluation.diversity import distinct
+from setsail.evaluation.intervals import Interval, wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,19 @@ def describe_lengths(completions: Sequence[Completion]) -> Lengths:
     )
 
 
-def distinct(texts: Sequence[Sequence[str]], n: int) -> float:
-    """Number of different n-grams over the number of n-grams, over all texts; 0 where there are none.
+def truncation_rate(completions: Sequence[Completion], *, confidence: float = 0.95) -> Interval:
+    """Share of completions that the length limit cut, with its Wilson interval.
 
-    >>> distinct([["a", "b", "a", "b"]], 2)
-    0.6666666666666666
+    Compare policies where it is near 0: a cut answer has no ending that a judge could like.
+
+    Raises:
+        DataError: no completions.
+        ConfigError: ``confidence`` outside (0, 1).
+
+    >>> print(truncation_rate([Completion(token_ids=(5,), text="no", finished=False)] + 9 * [
+    ...     Completion(token_ids=(5, 1), text="no")]))
+    0.100 [0.018, 0.404]
     """
-    grams = [tuple(words[i : i + n]) for words in texts for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    if not completions:
+        raise DataError("no completions, so none was cut")
+    return wilson(sum(not completion.finished for completion in completions), len(completions), confidence)

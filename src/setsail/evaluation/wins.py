@@ -7,7 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from setsail.core import ConfigError, DataError
-from setsail.evaluation.intervals import Interval, bootstrap_mean, wilson
+from setsail.evaluation.bootstrap import bootstrap_mean
+from setsail.evaluation.intervals import Interval, share_interval
 
 # Verdicts this close to one half are ties: averaging two orders leaves rounding behind.
 TIE = 1e-9
@@ -22,7 +23,7 @@ class WinRate:
         wins, ties, losses: outcomes above, at and below one half.
         missing: comparisons without a verdict; they count nowhere else.
 
-    >>> print(WinRate(rate=wilson(6, 8), wins=6, ties=0, losses=2, missing=1))
+    >>> print(WinRate(rate=share_interval([1] * 6 + [0] * 2), wins=6, ties=0, losses=2, missing=1))
     0.750 [0.409, 0.929] (6 wins, 0 ties, 2 losses, 1 missing)
     """
 
@@ -52,28 +53,32 @@ def win_rate(
     *,
     clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
+    interval: str = "score",
     seed: int = 0,
 ) -> WinRate:
     """The share of comparisons that A wins, ties counting one half.
 
-    Missing outcomes are dropped and counted: a judge's failure is neither a tie nor a loss. The interval is Wilson's
-    where every outcome is 0 or 1 and each stands alone, else a bootstrap's, over whole clusters where several
-    comparisons share one (the same prompt). Where all outcomes of clustered comparisons agree, a bootstrap has
-    nothing to vary, and the interval is Wilson's with one trial a cluster.
+    Missing outcomes are dropped and counted: a judge's failure is neither a tie nor a loss. The interval is that of
+    :func:`share_interval`: Wilson's where every outcome is 0 or 1 and each stands alone, else Wilson's for as many
+    trials as the outcomes are worth, with clusters where several comparisons share one (the same prompt).
 
     Args:
         outcomes: the probability that A beats B of each comparison, in [0, 1]; None or NaN is missing.
         clusters: what comparisons share, such as the prompt's row id; one each. None: each stands alone.
         confidence: two-sided, in (0, 1).
+        interval: ``"score"``, or ``"bootstrap"`` for :func:`bootstrap_mean`; outcomes that all agree get the score
+            interval either way, since there is nothing to resample.
         seed: of the bootstrap's stream.
 
     Raises:
         DataError: an outcome outside [0, 1], none with a verdict, or another number of clusters than of outcomes.
-        ConfigError: ``confidence`` outside (0, 1).
+        ConfigError: ``confidence`` outside (0, 1), or another ``interval``.
 
     >>> print(win_rate([1, 1, 0, 1, None, 1, 1, 1, 0, 1, 1]))
     0.800 [0.490, 0.943] (8 wins, 0 ties, 2 losses, 1 missing)
     """
+    if interval not in ("score", "bootstrap"):
+        raise ConfigError(f"interval={interval!r}: a win rate has a 'score' or a 'bootstrap' interval")
     if clusters is not None and len(clusters) != len(outcomes):
         raise DataError(f"{len(clusters)} clusters for {len(outcomes)} outcomes: give the cluster of each comparison")
     known = [(index, float(p)) for index, p in enumerate(outcomes) if p is not None and not math.isnan(p)]
@@ -86,24 +91,17 @@ def win_rate(
     groups = None if clusters is None else [clusters[index] for index, _ in known]
     ties = sum(abs(p - 0.5) <= TIE for p in values)
     wins = sum(p > 0.5 + TIE for p in values)
+    if interval == "bootstrap" and len(set(values)) > 1:
+        rate = bootstrap_mean(values, clusters=groups, confidence=confidence, seed=seed)
+    else:
+        rate = share_interval(values, clusters=groups, confidence=confidence)
     return WinRate(
-        rate=_interval(values, groups, confidence, seed),
+        rate=rate,
         wins=wins,
         ties=ties,
         losses=len(values) - wins - ties,
         missing=len(outcomes) - len(values),
     )
-
-
-def _interval(values: list[float], groups: list[Hashable] | None, confidence: float, seed: int) -> Interval:
-    distinct = len(values) if groups is None else len(set(groups))
-    binary = all(p in (0.0, 1.0) for p in values)
-    if binary and distinct == len(values):
-        return wilson(sum(values), len(values), confidence)
-    if binary and len(set(values)) == 1:
-        alone = wilson(values[0] * distinct, distinct, confidence)
-        return Interval(alone.estimate, alone.low, alone.high, confidence, len(values))
-    return bootstrap_mean(values, clusters=groups, confidence=confidence, seed=seed)
 
 
 def both_orders(p_ab: float | None, p_ba: float | None) -> float | None:
