@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from setsail import methods, world
+from setsail.cli import wording
 from setsail.cli.main import VERBS, main
+from setsail.cli.methods import symbols
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -50,21 +52,113 @@ def test_help_names_every_verb_and_loads_no_torch() -> None:
         assert f"setsail {verb}" in done.stdout
 
 
-def test_methods_prints_one_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of the list of methods, header and footer left out."""
     assert main(["methods"]) == 0
-    lines = capsys.readouterr().out.strip().splitlines()
+    header, *lines, empty, footer = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "method"
+    assert not empty
+    assert "setsail methods NAME" in footer
+    return lines
+
+
+def test_methods_prints_one_line_a_method(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 120 columns: answers and labels, objective, reference rule and source of each."""
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = listed(capsys)
     assert [line.split()[0] for line in lines] == list(methods.names())
+    assert max(map(len, lines)) <= 120
+    shown = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+    assert shown["dpo"] == "offline dpo fixed 2305.18290"
+    assert shown["xpo"] == "policy + ref [labeler] dpo + optimism fixed 2405.21046"
+    assert shown["spin"] == "chosen + policy [first wins] dpo every 16 2401.01335"
+    assert shown["inpo"] == "8 policy [labeler] ipo every 16, anchor 0.33 2407.00617"
+    assert shown["egpo"] == "3 policy [labeler] online_ipo, extragradient fixed 2503.08942"
+    assert shown["dice"] == "50% offline, 50% 16 policy [implicit] dpo every 16; one behind 2406.09760"
+    assert shown["sail-mix"] == "50% offline, 20% ddp, 15% dpp, 15% dpr dpo fixed 2406.15567"
+    assert shown["self-rewarding"].startswith("4 policy [self]")
+    for name in methods.names():
+        method = methods.get(name)
+        assert method.paper.removeprefix("arXiv ") in shown[name]
+        assert method.objective.__name__ in shown[name]
 
 
+def test_the_list_of_methods_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns are left out where there is no room, and the summary stands there where there is."""
+    for width in (60, 80, 100, 120, 250):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = listed(capsys)
+        assert len(lines) == len(methods.names())
+        assert max(map(len, lines)) <= max(width, 62)
+        assert all(methods.get(line.split()[0]).summary in line for line in lines) == (width == 250)
+    # Into a file or a pipe everything is written, for grep.
+    monkeypatch.delenv("COLUMNS")
+    assert all(methods.get(line.split()[0]).summary in line for line in listed(capsys))
+
+
+@pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("name", methods.names())
-def test_methods_describes_each(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_describes_each(
+    name: str, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main(["methods", name]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    method = methods.get(name)
-    assert method.paper in shown
-    assert method.equation.split()[0] in shown
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    shown, method = " ".join(out.split()), methods.get(name)
+    for words in (method.summary, *method.equation.split(), method.paper, f"--method {name}", *method.deviations):
+        assert " ".join(words.split()) in shown
+    assert f"{method.objective.__name__}(" in shown
     for route in method.routes:
-        assert f"{route.name} {route.origins} {route.preference} {route.weight:g}" in shown
+        assert f"{route.weight:.0%} {route.name}: " in shown
+    for added in method.addends:
+        assert f"{added.coefficient:g} x {added.name}, mean over" in shown
+    # No flag is broken over two lines, so that each can be copied.
+    for flag in wording.settings(method):
+        assert flag in out
+    assert ("--labeler LABELER" in shown) == (method.needs_labeler and method.judge is None)
+
+
+def test_what_a_methods_routes_are_in_words() -> None:
+    """Sources, what is compared, what is learnt and from whom."""
+
+    def lines(name: str) -> list[str]:
+        return wording.route_lines(methods.get(name))
+
+    assert lines("dpo") == ["100% offline: the data set's pair and preference"]
+    assert lines("xpo") == ["100% online: 1 of the policy, 1 of the reference; label: preference, by the labeler"]
+    assert lines("apl")[0].startswith(
+        "100% dpr: 2 of the policy; compared: the two, in the 50% of rows with the largest |u|; label: preference"
+    )
+    assert lines("samplers-mix-p")[1] == (
+        "50% tilted: 1 of policy^1.5 reference^-0.5, 1 of policy^0.5 reference^0.5; label: preference, by the labeler"
+    )
+    assert lines("selm")[0].startswith(
+        "100% online: 1 of the reference (greedy), the row's chosen, the row's rejected; compared: best and worst; "
+    )
+    assert lines("sppo")[0].endswith("compared: best and worst; value: win rate, by the labeler")
+    assert lines("egpo")[0].endswith("value: preference over the last, by the labeler")
+    assert lines("sail-dpp")[1] == "30% dpp: 2 of the policy; label: the policy, inside the loss; coefficient 0.2"
+    assert lines("dice")[1].endswith("label: the likelier side, for certain, by implicit reward of the last round")
+
+
+def test_what_frozen_policies_do_in_words() -> None:
+    said = {name: wording.reference(methods.get(name)) for name in ("dpo", "spin", "apo-accelerated", "inpo", "salsa")}
+    assert said["dpo"] == "the starting policy, fixed"
+    assert said["spin"] == "every 16 steps it becomes the policy"
+    assert "first pushed on by 0.3 of its way" in said["apo-accelerated"]
+    assert "a share of 0.333 of the starting policy" in said["inpo"]
+    assert said["salsa"] == "the average of the starting policy (0.5) and a second model (0.5), fixed"
+    assert wording.rule(methods.get("nash-ema").opponent) == "every step it takes over 0.001 of the policy"  # type: ignore[arg-type]
+    assert wording.rule(methods.get("dice").opponent) == "what the reference was before its last move"  # type: ignore[arg-type]
+
+
+def test_letters_of_an_equation_are_explained() -> None:
+    assert symbols(methods.get("sppo").equation) == "h an answer's log-ratio to the reference"
+    assert symbols(methods.get("xpo").equation).startswith("F = log sigmoid(u); u = beta d; d the difference")  # type: ignore[union-attr]
+    assert symbols(methods.get("raft").equation) is None
 
 
 def test_env_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,10 +239,85 @@ def test_train_shows_its_choices_and_its_progress(
 ) -> None:
     assert main(train(pairs, tmp_path / "run", "--method", "sail-dpp", "--held_out_fraction", "0.25")) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("method sail-dpp", "offline 70%, dpp 30%; beta 0.1", "frozen copy of the starting policy; fixed",
-                  "step 1 loss", "step 2 loss", "held out", "kl_k1"):  # fmt: skip
+    for words in (
+        "method sail-dpp", "loss dpo(beta=0.1)", "routes 70% offline: the data set's pair and preference",
+        "30% dpp: 2 of the policy; label: the policy, inside the loss; coefficient 0.2",
+        "reference frozen copy of the starting policy; fixed", "labeler none", "answers up to 8 tokens, temperature 1",
+        "step 1 loss", "step 2 loss", "held out", "kl_k1",
+    ):  # fmt: skip
         assert words in shown
     assert "{'loss'" not in shown
+
+
+def started(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """What a run says of itself before its first step, as one line of words."""
+    few = ["--per_device_train_batch_size", "2", "--max_completion_length", "4", "--staleness_limit", "0"]
+    assert main([*arguments, *few]) == 0
+    return " ".join(capsys.readouterr().out.split("step     1")[0].split())
+
+
+def test_a_run_shows_its_opponent_its_update_and_its_judge(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score = tmp_path / "score.py"
+    score.write_text("def shortest(completions, **rest):\n    return [-float(len(c)) for c in completions]\n")
+    judged = ["--labeler", f"{score}:shortest"]
+    shown = started(capsys, train(pairs, tmp_path / "ema", "--method", "nash-ema", *judged))
+    assert "opponent frozen copy of the starting policy; every step, mixup 0.001" in shown
+    assert "value: preference" not in shown
+    assert "routes 100% online: 1 of the policy, 1 of the opponent; label: preference, by the labeler" in shown
+    assert "labeler shortest" in shown
+    shown = started(capsys, train(pairs, tmp_path / "egpo", "--method", "egpo", *judged))
+    assert "update extragradient: each odd step looks ahead" in shown
+    assert "2 of the policy (temperature 2, top_k 10), 1 of the policy; value: preference over the last" in shown
+    shown = started(capsys, train(pairs, tmp_path / "xpo", "--method", "xpo", *judged))
+    assert "loss dpo(beta=0.1) + 1e-05 x optimism, mean over the reference's answers" in shown
+
+
+def test_the_policy_judges_itself_from_the_command_line(
+    pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No labeler is named; the embedded model can be asked: its tokenizer knows the digits, and the rubric fits."""
+    more = ("--method", "self-rewarding", "--num_generations", "2", "--ref_model_sync_steps", "1")
+    shown = started(capsys, train(pairs, tmp_path / "run", *more))
+    assert "labeler self (the policy judges its own answers)" in shown
+    records = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
+    assert {record["labeler"] for record in records} == {"self"}
+    again = started(capsys, train(pairs, tmp_path / "named", "--method", "online-dpo", "--labeler", "self"))
+    assert "labeler self (the policy judges its own answers)" in again
+
+
+def test_spin_from_a_supervised_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "demonstrations.jsonl"
+    rows = [{"prompt": f"When does boat {i} leave?", "completion": f"It leaves at {i}."} for i in range(8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = started(capsys, train(str(path), tmp_path / "run", "--method", "spin", "--held_out_fraction", "0.25"))
+    assert "the row's chosen, 1 of the policy; label: the first always wins" in shown
+    assert "6 rows" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--method", "xpo"], "method xpo needs a labeler for its route 'online'"),
+        (["--method", "salsa", "--labeler", "self"], "name it with --soup_model DIR"),
+        (["--method", "dpo", "--soup_model", "x"], "soup_model is for methods whose reference is an average"),
+        (["--method", "xpo", "--num_generations", "4"], "num_generations=4 changes nothing: method xpo says itself"),
+    ],
+)
+def test_what_newer_methods_miss_is_said_in_a_line(
+    more: list[str], words: str, pairs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(capsys, *train(pairs, tmp_path / "run", *more))
+
+
+@pytest.mark.parametrize("method", ["spin", "selm"])
+def test_prompts_alone_are_refused_where_answers_are_read(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "When does the boat leave?"}\n')
+    assert "prompts without answers" in refused(capsys, *train(str(path), tmp_path / "run", "--method", method))
 
 
 def test_a_directory_with_another_run_is_refused_and_resumed(

@@ -57,7 +57,8 @@ def build(model_path: str, rows: list[dict[str, Any]], tmp_path: Path) -> tiny.B
         names = ("ref_model", "eval_dataset", "processing_class", "peft_config", "callbacks", "optimizers")
         parts = {name: options.pop(name) for name in names if name in options}
         config = tiny.config(tmp_path / out, **options)
-        if labeler is None and config.resolved_method().needs_labeler:
+        method = config.resolved_method()
+        if labeler is None and method.needs_labeler and method.judge is None:
             labeler = tiny.reward
         trainer = SailTrainer(
             model_path if model is None else model,

@@ -20,6 +20,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "dpr sampled": {"method": "sail-dpr", "preset": "published", "route_weights": "dpr=0.6", "labels": "sampled"},
     "dpo": {"method": "dpo"},
     "revkl": {"method": "sail-revkl", "addend_coefficients": "forward_kl=0.1"},
+    "mixture": {"method": "nash-md"},
+    "opponent": {"method": "nash-ema"},
+    "acquire": {"method": "apl"},
+    "distributions": {"method": "superhf", "num_generations": 4},
+    "look-ahead": {"method": "egpo"},
 }
 SHARED = {"max_steps": 3, "max_grad_norm": 0.0, "eval_generations": 6}
 GAPPY = {"method": "online-dpo", "train_sampling_strategy": "sequential", "max_missing_rate": 1.0, "max_steps": 2}
@@ -121,6 +126,18 @@ def test_a_process_without_any_pair_stays_in_step(outcome: Any) -> None:
     assert log["sail/dpr/missing"] == 0.5
     written = tiny.lines(outcome("ranks", "gappy")["directory"] / "pairs.jsonl")
     assert sorted(each["row_id"] % 8 for each in written) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["2x4", "8x1", "ranks"])
+def test_the_rows_asked_about_are_those_of_the_whole_step(outcome: Any, kind: str) -> None:
+    """Half of the step's pairs, the same ones however the rows are split and dealt out."""
+    asked = []
+    for each in ("1x8", kind):
+        written = tiny.lines(outcome(each, "acquire")["directory"] / "pairs.jsonl")
+        asked.append([(record["step"], record["row_id"]) for record in written if record["step"] == 0])
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 4
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from tiny import Build
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from setsail import SailTrainer
 from setsail.core import ConfigError
@@ -105,18 +105,39 @@ def test_an_adapter_trained_on_has_itself_as_reference(build: Build, model_path:
 
 @pytest.mark.parametrize("kind", ["full weights", "fresh adapter", "existing adapter"])
 def test_a_moving_reference(build: Build, model_path: str, tokenizer: Any, kind: str) -> None:
-    """reference <- (1 - a) reference + a policy, on the weights, after every second step."""
-    options = {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.25, "max_steps": 2}
-    trainer = _trainer(build, kind, model_path, tokenizer, on_alarm="stop", **options)
+    """reference <- (1 - a) reference + a policy, on the weights, after every second step that another one follows.
+
+    The last step moves nothing: what is evaluated then is the distance to the reference that was trained against.
+    """
+    options = {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.25, "max_steps": 4}
+    policies: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Keep(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            policies[state.global_step] = tiny.weights(kwargs["model"])
+
+    trainer = _trainer(build, kind, model_path, tokenizer, on_alarm="stop", callbacks=[Keep()], **options)
     before = {name: weight.clone() for name, weight in trainer.reference.weights().items()}
     trainer.train()
-    policy = dict(trainer.model.named_parameters())
+    policy = policies[2]
     after = trainer.reference.weights()
     assert len(after) > 5
     for name, weight in after.items():
         trained = policy[name.replace(".reference", ".default")]
         assert torch.allclose(weight, 0.75 * before[name] + 0.25 * trained, atol=1e-7), name
     assert any(not torch.equal(after[name], before[name]) for name in after)
+
+
+def test_an_evaluation_at_a_rounds_end_is_against_the_rounds_reference(build: Build) -> None:
+    """Not against the policy of that moment, from which every distance is 0."""
+    trainer = build(
+        method="iterative-dpo", staleness_limit=1, ref_model_sync_steps=2, max_steps=4, eval_strategy="steps",
+        eval_steps=2, eval_dataset=tiny.preferences(4),
+    )  # fmt: skip
+    trainer.train()
+    found = [log["eval_kl_k3"] for log in trainer.state.log_history if "eval_kl_k3" in log]
+    assert len(found) == 2
+    assert min(found) > 1e-3
 
 
 def test_a_reference_of_the_users_own(build: Build, model_path: str, moved_path: str) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from tiny import Build
-from transformers import TrainerCallback
+from tiny import Build, StopAfter
 
 from setsail import SailTrainer
 from setsail.core import ConfigError
@@ -24,17 +23,6 @@ CASES: dict[str, dict[str, Any]] = {
     "accumulation": {"method": "sail-dpr", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     "scheduler": {"method": "sail-dpp", "lr_scheduler_type": "linear", "warmup_steps": 3, "optim": "rmsprop"},
 }  # fmt: skip
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run after a step, the way a user's interrupt would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def _optimizer(trainer: SailTrainer) -> dict[str, torch.Tensor]:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 from transformers import TrainerCallback
+
+from setsail.cli import wording
+from setsail.training.labeling import SELF
 
 if TYPE_CHECKING:
     from setsail.training.trainer import SailTrainer
@@ -38,31 +43,48 @@ def show_start(trainer: SailTrainer, model: str, dataset: str) -> None:
     """What is about to happen: every choice that a user may want to check."""
     if not trainer.is_world_process_zero():
         return
-    method = trainer.method
-    routes = {"offline": method.offline_weight, **{route.name: route.weight for route in method.routes}}
-    mixture = ", ".join(f"{name} {weight:.0%}" for name, weight in routes.items() if weight)
     trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     facts = {
-        "method": method.name + (f", modified: {', '.join(method.modified)}" if method.modified else ""),
-        "mixture": f"{mixture}; beta {method.beta:g}",
-        "model": f"{model} ({trainable:,} of {trainer.parameter_count:,} parameters train)",
-        "reference": f"{trainer.frozen.reference.description}; {method.reference}",
-        "data": f"{dataset}: {len(trainer.train_dataset):,} rows",
-        "labeler": getattr(trainer.labeler, "name", "none") if trainer.labeler is not None else "none",
-        "run directory": str(trainer.args.output_dir),
+        **_of_method(trainer),
+        "model": [f"{model} ({trainable:,} of {trainer.parameter_count:,} parameters train)"],
+        "data": [f"{dataset}: {len(trainer.train_dataset):,} rows"],
+        "run directory": [str(trainer.args.output_dir)],
     }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, lines in facts.items():
+        for number, line in enumerate(lines):
+            table.add_row("" if number else name, Text(line))
+    console.print()
+    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print()
+
+
+def _of_method(trainer: SailTrainer) -> dict[str, list[str]]:
+    """The method as this run has it: loss, routes, frozen policies, update, judge and draws."""
+    method, frozen = trainer.method, trainer.frozen
+    modified = f", modified: {', '.join(method.modified)}" if method.modified else ""
+    held = wording.reference(method) if method.soup_share else f"{frozen.reference.description}; {method.reference}"
+    facts = {
+        "method": [method.name + modified],
+        "loss": wording.loss_lines(method),
+        "routes": wording.route_lines(method),
+        "reference": [held],
+    }
+    if frozen.opponent is not None:
+        facts["opponent"] = [f"{frozen.opponent.description}; {method.opponent}"]
+    if method.update in wording.UPDATES:
+        facts["update"] = [wording.UPDATES[method.update]]
+    if (rounds := wording.rounds(method)) is not None:
+        facts["rounds"] = [rounds]
+    name = getattr(trainer.labeler, "name", None)
+    facts["labeler"] = [f"{name} (the policy judges its own answers)" if name == SELF else name or "none"]
     if method.draws:
         sampling = trainer.args.sampling
-        facts["answers"] = (
-            f"{method.generations} a prompt, up to {sampling.max_completion_length} tokens, temperature "
-            f"{sampling.temperature:g}" + ("" if sampling.is_policy else " (not the policy's own distribution)")
-        )
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, value in facts.items():
-        table.add_row(f"[cyan]{name}[/cyan]", value)
-    console.print()
-    console.print(table)
-    console.print()
+        law = "" if sampling.is_policy else " (not the policy's own distribution)"
+        facts["answers"] = [f"up to {sampling.max_completion_length} tokens, temperature {sampling.temperature:g}{law}"]
+    return facts
 
 
 SHOWN = (

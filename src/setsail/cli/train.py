@@ -49,7 +49,8 @@ class RunCommand:
     labeler: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Reward model (directory or id) or function (file.py:name); several are added.",
+            "help": "Reward model (directory or id), function (file.py:name), or self (the policy judges its own "
+            "answers); of several the scores are added, with self among them the preferences averaged.",
             "nargs": "+",
         },
     )
@@ -158,6 +159,7 @@ def build_trainer(command: RunCommand, config: SailConfig, base: Path | None = N
     """
     from setsail.cli.terminal import Progress
     from setsail.data import load_preferences
+    from setsail.training.setup import needed
     from setsail.training.trainer import SailTrainer
 
     for name in ("model", "dataset"):
@@ -168,14 +170,13 @@ def build_trainer(command: RunCommand, config: SailConfig, base: Path | None = N
     method = config.resolved_method()
     options: dict[str, Any] = {
         "columns": parse_columns(command.columns),
-        "needs_pairs": method.needs_dataset_pairs,
         "pairs": command.pairs,
         "limit": command.limit,
     }
-    train = load_preferences(str(command.dataset), split=command.dataset_split, **options)
+    train = load_preferences(str(command.dataset), split=command.dataset_split, needs=needed(method), **options)
     held_out: PreferenceSet | None = None
     if command.eval_dataset is not None:
-        held_out = load_preferences(command.eval_dataset, where="eval_dataset", **options)
+        held_out = load_preferences(command.eval_dataset, where="eval_dataset", needs="prompts", **options)
     elif command.held_out_fraction:
         train, held_out = _split(train, command.held_out_fraction, config.seed)
     if command.dtype is not None:

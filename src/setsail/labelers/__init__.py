@@ -14,6 +14,7 @@ from setsail.labelers.guard import MissingGuard
 from setsail.labelers.implicit import ImplicitReward
 from setsail.labelers.scores import judgement_from_scores, missing_judgement
 from setsail.labelers.scripted import Scripted
+from setsail.labelers.self_judge import SelfJudge
 
 if TYPE_CHECKING:
     from setsail.labelers.reward_model import RewardModel
@@ -25,6 +26,7 @@ __all__ = [
     "RewardFunctions",
     "RewardModel",
     "Scripted",
+    "SelfJudge",
     "judgement_from_scores",
     "missing_judgement",
     "resolve",

@@ -17,7 +17,7 @@ from setsail.labelers.naming import load_named, names_function
 ACCEPTED = (
     "accepted are: 'path/to/file.py:function', 'package.module:function', a local directory or a hub id (owner/name) "
     "of a sequence-classification model, such a model itself, a function f(prompts, completions, **columns) -> scores, "
-    "a Labeler, or a list of those"
+    "a Labeler, or a list of those; a trainer also takes 'self', the policy under training as its own judge"
 )
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

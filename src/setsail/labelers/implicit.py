@@ -85,7 +85,7 @@ def length_penalty(
     Source: arXiv 2406.09760 (DICE), where alpha is in nats a character.
 
     >>> length_penalty([[0.5, 0.0, 0.25]], [[50, 2, 20]], step=0.01)
-    0.02
+    0.01
     """
     best, smallest = 0.0, math.inf
     for number in range(round(largest / step) + 1):

@@ -155,10 +155,12 @@ class Drift:
         )
 
     def _displacement(self, logs: Mapping[str, float]) -> tuple[str, str] | None:
-        if "rewards/chosen" not in logs or "beta" not in logs:
+        if "rewards/chosen" not in logs:
             return None
-        # Rewards are beta times the log-ratio to the reference, so rewards / beta is the change in log-prob.
-        now = (logs["rewards/chosen"] / logs["beta"], logs["rewards/rejected"] / logs["beta"])
+        # Rewards are beta times the log-ratio to the reference, so rewards / beta is the change in log-prob; an
+        # objective without beta has log-ratios for rewards.
+        beta = logs.get("beta", 1.0)
+        now = (logs["rewards/chosen"] / beta, logs["rewards/rejected"] / beta)
         if not (now[0] < -DISPLACEMENT and now[1] < -DISPLACEMENT):
             return None
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import torch
 from transformers import TrainerCallback
 
 from setsail.core import Completion, Row
-from setsail.training.state import restore
+from setsail.training.state import forget, restore
 
 if TYPE_CHECKING:
     from setsail.training.trainer import SailTrainer
+
+logger = logging.getLogger("setsail")
 
 
 class SailCallback(TrainerCallback):
@@ -24,10 +27,17 @@ class SailCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Restore what a checkpoint of ours holds, and remember what the reference says now."""
-        self.trainer.forget()
+        forget(self.trainer)
         if self.trainer.resume_source is not None:
             restore(self.trainer, self.trainer.resume_source)
         self.probe = self._look()
+        if self.trainer.lookahead is not None and state.max_steps % 2 and self.trainer.directory.writes:
+            logger.warning(
+                "the run has %d optimizer steps, and method %s takes them in twos; the last one only looks ahead and "
+                "is taken back at the end, so give an even max_steps",
+                state.max_steps,
+                self.trainer.method.name,
+            )
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Sound pending alarms; an update whose gradient is not finite is not made."""
@@ -59,18 +69,26 @@ class SailCallback(TrainerCallback):
         return not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note where the step's time went; move the reference when its rule says so."""
+        """Note where the step's time went; stop between two steps if an alarm asked for it."""
         for phase in ("generation", "labeling", "scoring", "update"):
             self.trainer.meter.add(f"sail/seconds/{phase}", self.trainer.step_seconds.pop(phase, 0.0))
-        is_last = bool(control.should_training_stop) or state.global_step >= state.max_steps
-        if self.trainer.frozen.after_step(state.global_step, is_last=is_last):
-            self.probe = self._look()
         self.trainer.alarms.settle()
 
+    def before_step(self, done: int) -> None:
+        """Move reference and opponent where their rules say so, once ``done`` steps are behind and one is to follow.
+
+        Not at once after the step: so the last step moves nothing, an evaluation compares with the reference that was
+        trained against, and a run that is made longer later moves where the uninterrupted one did.
+        """
+        if self.trainer.frozen.after_step(done, is_last=False):
+            self.probe = self._look()
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What is kept is what was trained, not a look-ahead."""
-        if self.trainer.lookahead is not None:
-            self.trainer.lookahead.finish(self.trainer.model, self.trainer.optimizer)
+        """What is kept is what was trained, not a look-ahead; the best checkpoint, where that was loaded, stays."""
+        trainer = self.trainer
+        if trainer.lookahead is None or (args.load_best_model_at_end and state.best_model_checkpoint is not None):
+            return
+        trainer.lookahead.finish(trainer.model, trainer.optimizer)
 
     def after_log(self, logs: Mapping[str, float]) -> None:
         """Alarms that a log calls for, sounded once its line is written."""
@@ -108,7 +126,14 @@ class SailCallback(TrainerCallback):
 
 
 def _shown(record: Mapping[str, Any]) -> str:
-    """A drawn pair, for people to read."""
-    p = "labeled by the policy" if record["p"] is None else f"preferred with probability {record['p']:.2f}"
-    sides = [f"{name} ({p if name == 'chosen' else 'other'}): {record[name]}" for name in ("chosen", "rejected")]
+    """A drawn group, for people to read."""
+    if "completions" in record:
+        values = record["values"] or [None] * len(record["completions"])
+        sides = [
+            f"answer ({'labeled by the policy' if value is None else f'value {value:.3g}'}): {text}"
+            for value, text in zip(values, record["completions"], strict=True)
+        ]
+    else:
+        p = "labeled by the policy" if record["p"] is None else f"preferred with probability {record['p']:.2f}"
+        sides = [f"{name} ({p if name == 'chosen' else 'other'}): {record[name]}" for name in ("chosen", "rejected")]
     return "\n".join([f"row {record['row_id']}, route {record['route']}: {record['prompt']}", *sides])

@@ -41,7 +41,7 @@ class SailConfig(TrainingArguments):
         default=None, metadata={"help": "Assumed share of flipped labels, in [0, 0.5) (dpo objective)."}
     )
     length_normalize: bool | None = field(
-        default=None, metadata={"help": "Divide log-probs by answer length (ipo objective)."}
+        default=None, metadata={"help": "Divide log-probs by answer length (ipo and likelihood objectives)."}
     )
     route_weights: dict[str, float] | str | None = field(
         default=None, metadata={"help": "Probability that a row takes each route, e.g. 'dpr=0.3'."}
@@ -59,20 +59,25 @@ class SailConfig(TrainingArguments):
         default=None, metadata={"help": "'averaged' over the preference (default) or 'sampled' from it."}
     )
     pairing: str | None = field(
-        default=None, metadata={"help": "Which drawn answers are compared: first-two, best-worst, all-pairs."}
+        default=None,
+        metadata={
+            "help": "Which answers are compared: first-two, best-worst, all-pairs, tilted, clear-wins:0.8; where the "
+            "objective reads values also best (alone) and all."
+        },
     )
     robust_radius: float | None = field(
         default=None, metadata={"help": "Label error the loss is made robust to, in [0, 1]."}
     )
     staleness_limit: int | None = field(
         default=None,
-        metadata={"help": "Optimizer steps that may lie between drawing a pair and learning from it (default 0)."},
+        metadata={"help": "Optimizer steps that may lie between drawing and learning; default: as the method says."},
     )
     sync_ref_model: bool | None = field(
         default=None, metadata={"help": "Whether the reference moves; default: as the method says."}
     )
     ref_model_sync_steps: int | None = field(
-        default=None, metadata={"help": "Optimizer steps between two moves of the reference."}
+        default=None,
+        metadata={"help": "Optimizer steps between two moves of the reference, and of an opponent one move behind."},
     )
     ref_model_mixup_alpha: float | None = field(
         default=None, metadata={"help": "Share of the policy's weights the reference takes over when it moves."}
@@ -88,7 +93,8 @@ class SailConfig(TrainingArguments):
     max_completion_length: int = field(default=256, metadata={"help": "Longest answer, in tokens, drawn or given."})
     long_prompts: str = field(default="drop", metadata={"help": "Prompts over the limit: 'drop' or 'keep-end'."})
     num_generations: int | None = field(
-        default=None, metadata={"help": "Answers drawn per prompt; default: as the method says (2 for most)."}
+        default=None,
+        metadata={"help": "Answers a prompt of sources that leave the number open; default: as the method says."},
     )
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature; 1 draws from the policy itself."})
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
@@ -188,7 +194,8 @@ class SailConfig(TrainingArguments):
             staleness=self.staleness_limit,
             generations=self.num_generations,
         )
-        self._check_generations(resolved)
+        check_generations(resolved, self.num_generations)
+        check_soup(resolved, self.soup_model)
         corrected = [route.name for route in resolved.active_routes if route.correction]
         if corrected and not self.sampling.is_policy:
             raise ConfigError(
@@ -197,23 +204,6 @@ class SailConfig(TrainingArguments):
                 f"reshapes it ({self._reshaped()}); use temperature 1 without truncation, or set the correction to 0"
             )
         return resolved
-
-    def _check_generations(self, method: Method) -> None:
-        """Candidates that would be drawn for nothing, or too few to compare."""
-        drawn = method.generations
-        for route in (each for each in method.active_routes if each.draws):
-            count, size = route.number_of_candidates(drawn), route.rule.size
-            compared = count - 1 if route.values == "last" else count
-            if compared < (size or 2):
-                raise ConfigError(
-                    f"num_generations={drawn} leaves {compared} candidate(s) to compare on route {route.name} of "
-                    f"method {method.name}; it needs at least {size or 2}"
-                )
-            if route.pairing == "first-two" and compared > 2 and route.label != "win-rates":
-                raise ConfigError(
-                    f"num_generations={drawn}, but pairing first-two of {route.name} compares only two of {compared} "
-                    "candidates; use pairing best-worst or all-pairs, or num_generations=2"
-                )
 
     def run_settings(self) -> dict[str, Any]:
         """The settings that were given and differ from the defaults, as plain data: enough to run this again."""
@@ -240,12 +230,58 @@ class SailConfig(TrainingArguments):
                     "sync_ref_model=False keeps the reference fixed; leave out ref_model_sync_steps and "
                     "ref_model_mixup_alpha"
                 )
+            if method.opponent is not None and method.opponent.follows == "reference":
+                raise ConfigError(
+                    f"method {method.name} learns from what its reference took over at its last move, so its reference "
+                    "must move; leave out sync_ref_model=False"
+                )
             return ReferenceRule()
         steps = self.ref_model_sync_steps or method.reference.steps
         if steps is None:
             raise ConfigError("the reference is to move, but not how often; give ref_model_sync_steps as well")
         mixup = method.reference.mixup if self.ref_model_mixup_alpha is None else self.ref_model_mixup_alpha
         return replace(method.reference, steps=steps, mixup=mixup)
+
+
+def check_generations(method: Method, given: int | None) -> None:
+    """Refuse candidates that would be drawn for nothing, too few to compare, or a number that changes nothing.
+
+    Raises:
+        ConfigError: with what the method draws; ``given`` is the user's num_generations.
+    """
+    drawn = method.generations
+    counts = [source.count for route in method.active_routes for source in route.candidates if source.is_drawn]
+    if given is not None and counts and None not in counts:
+        raise ConfigError(
+            f"num_generations={given} changes nothing: method {method.name} says itself how many answers each of its "
+            "sources draws; leave it out"
+        )
+    for route in (each for each in method.active_routes if each.draws):
+        count, size = route.number_of_candidates(drawn), route.rule.size
+        compared = count - 1 if route.values == "last" else count
+        if compared < (size or 2):
+            raise ConfigError(
+                f"num_generations={drawn} leaves {compared} candidate(s) to compare on route {route.name} of "
+                f"method {method.name}; it needs at least {size or 2}"
+            )
+        if route.pairing == "first-two" and compared > 2 and route.label != "win-rates":
+            raise ConfigError(
+                f"num_generations={drawn}, but pairing first-two of {route.name} compares only two of {compared} "
+                "candidates; use pairing best-worst or all-pairs, or num_generations=2"
+            )
+
+
+def check_soup(method: Method, given: str | None) -> None:
+    """Refuse a second model where nothing is averaged.
+
+    Raises:
+        ConfigError: the method's reference is no average.
+    """
+    if given is not None and not method.soup_share:
+        raise ConfigError(
+            "soup_model is for methods whose reference is an average of two models (salsa), and "
+            f"{method.name} is none of them; leave it out"
+        )
 
 
 def _default(item: Field[Any]) -> Any:

@@ -47,12 +47,12 @@ class Evaluator:
         """Metrics without prefix.
 
         ``loss`` (where the objective compares pairs) and ``rewards/*`` over held-out pairs (where rows have them);
-        ``kl_k1`` and ``kl_k3`` (nats an answer), ``completions/*`` and ``score_by_training_labeler`` over answers
-        drawn for the first ``generations`` prompts.
+        ``kl_k1`` and ``kl_k3`` (nats an answer; not against an anchored reference, whose normalizer is unknown),
+        ``completions/*`` and ``score_by_training_labeler`` over answers drawn for the first ``generations`` prompts.
         """
         meter = Meter()
         mine = [rows[index] for index in range(self.process, len(rows), self.processes)]
-        self._pairs([row for row in mine if row.chosen is not None], meter)
+        self._pairs([row for row in mine if row.chosen is not None and row.rejected is not None], meter)
         answered = [rows[index] for index in range(self.process, min(self.generations, len(rows)), self.processes)]
         self._answers(answered, policy_version, meter)
         return meter.pop(self.gather)
@@ -88,11 +88,11 @@ class Evaluator:
             policy_version=policy_version,
         )
         prompts, answers = [row.prompt for row in rows], [group.completions[0] for group in groups]
-        for policy, reference in zip(
-            self.score_policy(prompts, answers), self.score_reference(prompts, answers), strict=True
-        ):
-            meter.add("kl_k1", float(k1(policy.double(), reference.double()).sum()))
-            meter.add("kl_k3", float(k3(policy.double(), reference.double()).sum()))
+        if not self.method.reference.anchor:
+            scored = zip(self.score_policy(prompts, answers), self.score_reference(prompts, answers), strict=True)
+            for policy, reference in scored:
+                meter.add("kl_k1", float(k1(policy.double(), reference.double()).sum()))
+                meter.add("kl_k3", float(k3(policy.double(), reference.double()).sum()))
         meter.add("completions/mean_length", [float(answer.length) for answer in answers])
         meter.add("completions/clipped_ratio", [float(not answer.finished) for answer in answers])
         self._scores(groups, meter)

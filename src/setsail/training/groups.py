@@ -20,6 +20,8 @@ Gather = Callable[[list[Any]], list[Any]]
 """The concatenation of every process's list, the same on each."""
 Margins = Callable[[Sequence[Candidates]], list[float]]
 """The implicit margin between the first two candidates of each prompt."""
+ALIKE = 1e-4
+"""Nats between two implicit margins that rounding can explain: which row is asked about must not hang on a batch."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,9 @@ class GroupMaker:
         found = [(each.route, each.candidates(policy_version, epoch)) for each in visited]
         for preference, labeler in self.labelers.items():
             asked = [(route, group) for route, group in found if route.preference == preference]
-            self._label(epoch, self._acquired(asked, made, epoch), labeler, made)
+            if preference == "labeler":
+                asked = self._acquired(asked, made, epoch)
+            self._label(epoch, asked, labeler, made)
         for route, group in found:
             if route.preference not in self.labelers:
                 made.groups[epoch, group.prompt.row_id] = self._groups(route, group, None, epoch)
@@ -144,18 +148,25 @@ class GroupMaker:
     def _acquired(
         self, asked: Sequence[tuple[Route, Candidates]], made: MadeGroups, epoch: int
     ) -> list[tuple[Route, Candidates]]:
-        """What is worth a label: of routes that ask about some only, the candidates of largest implicit margin."""
+        """What is worth a label: of routes that ask about some only, the candidates of largest implicit margin.
+
+        Chosen among the rows of all processes. Where margins are alike (at the start all are 0) chance decides, by a
+        draw of each row's own.
+        """
         kept = [(route, group) for route, group in asked if route.acquire == 1]
         for route in self.method.active_routes:
             if route.acquire == 1:
                 continue
             mine = [group for each, group in asked if each.name == route.name]
             assert self.margins is not None, "a route chooses what to label, but there is nothing to choose by"
-            ranked = [
-                (-abs(margin), group.prompt.row_id) for margin, group in zip(self.margins(mine), mine, strict=True)
-            ]
+            ranked = []
+            for margin, group in zip(self.margins(mine), mine, strict=True):
+                row_id = group.prompt.row_id
+                chance = float(stream(self.seed, "acquire", row_id, epoch).random())
+                ranked.append((-round(abs(margin) / ALIKE), chance, row_id))
             everyone = sorted(self.gather(ranked))
-            worth = {row_id for _, row_id in everyone[: math.ceil(route.acquire * len(everyone))]}
+            count = math.ceil(route.acquire * len(everyone) - 1e-9)
+            worth = {row_id for *_, row_id in everyone[:count]}
             kept += [(route, group) for group in mine if group.prompt.row_id in worth]
             for group in mine:
                 made.groups[epoch, group.prompt.row_id] = ()

@@ -81,8 +81,10 @@ def micro_loss(
             mask=torch.tensor(finished, device=device),
         )
         total = total + (part.surrogate * batch.weights[index].to(device, dtype)).sum()
-        _measure(method, kind[0], groups, logps, part.value, batch, meter)
-        _measure_kl(kind[0], [member for i in index for member in batch.members[i]], scored, batch, meter)
+        _measure(method, routes[kind[0]], groups, logps, part.value, batch, meter)
+        if not method.reference.anchor:
+            # A product of two policies is known up to a factor: a completion's log-ratio to it is no sample of a KL.
+            _measure_kl(kind[0], [member for i in index for member in batch.members[i]], scored, batch, meter)
     return total + _addends(method, batch, scored, distributions, meter)
 
 
@@ -115,18 +117,24 @@ def _addend_values(
 
 def _measure(
     method: Method,
-    name: str,
+    route: Route | None,
     groups: Sequence[Group],
     logps: GroupLogProbs,
     value: Tensor,
     batch: MicroBatch,
     meter: Meter,
 ) -> None:
-    """Loss, margin, accuracy, entropy and lengths of one route's groups."""
-    prefix = f"sail/{name}"
+    """Loss, margin, accuracy, entropy and lengths of one route's groups (None = the offline pairs)."""
+    prefix = f"sail/{groups[0].route}"
     meter.add(f"{prefix}/loss", value)
     if groups[0].is_pair:
-        _measure_pairs(method, prefix, groups, logps.pair(), meter)
+        self_labeled = route is not None and route.is_self_labeled
+        # Pairs that are learnt from by their values may lack a preference between the two.
+        judged = torch.tensor([self_labeled or group.p is not None for group in groups])
+        pairs = [group for group, is_judged in zip(groups, judged.tolist(), strict=True) if is_judged]
+        if pairs:
+            chosen = logps.pair().select(judged.to(logps.policy.device))
+            _measure_pairs(method, prefix, pairs, chosen, meter, self_labeled=self_labeled)
     sides = [one for group in groups for one in group.completions]
     meter.add(f"{prefix}/length", [float(side.length) for side in sides])
     meter.add(f"{prefix}/truncated", [float(not side.finished) for side in sides])
@@ -138,11 +146,12 @@ def _measure(
         meter.add("completions/clipped_ratio", [float(not side.finished) for side in drawn])
 
 
-def _measure_pairs(method: Method, prefix: str, pairs: Sequence[Group], logps: LogProbs, meter: Meter) -> None:
+def _measure_pairs(
+    method: Method, prefix: str, pairs: Sequence[Group], logps: LogProbs, meter: Meter, *, self_labeled: bool
+) -> None:
     """Margin, accuracy and entropy of pairs."""
     margin = (method.beta * logps.log_ratio_difference()).detach().double().cpu()
     q = torch.sigmoid(margin)
-    self_labeled = all(pair.p is None for pair in pairs)
     p = q if self_labeled else preferences(pairs, torch.float64)
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)
     meter.add(f"{prefix}/p_entropy", entropy)

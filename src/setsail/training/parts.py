@@ -13,7 +13,7 @@ from setsail.labelers import ImplicitReward
 from setsail.training.buffer import GroupBuffer
 from setsail.training.evaluation import Evaluator
 from setsail.training.groups import GroupMaker, MadeGroups
-from setsail.training.run_directory import group_record
+from setsail.training.run_directory import MADE, file_of, group_record
 from setsail.training.scorer import Scorer
 from setsail.training.step import StepMaker
 
@@ -109,7 +109,8 @@ def record_groups(trainer: SailTrainer, made: MadeGroups) -> None:
         if group.policy_version is not None or group.labeler not in ("dataset", "policy")
     ]
     everyone = sorted(trainer.gather(records), key=lambda record: (record["epoch"], record["row_id"]))
-    trainer.directory.append("pairs", everyone)
+    for kind in MADE:
+        trainer.directory.append(kind, [record for record in everyone if file_of(record) == kind])
     if everyone:
         trainer.last_record = everyone[-1]
     for phase, seconds in made.seconds.items():

@@ -5,6 +5,7 @@ run.json           method, reference, status, step, start and end
 environment.json   versions and hardware
 metrics.jsonl      one line a log
 pairs.jsonl        every pair drawn or labeled during training: a preference data set with provenance
+groups.jsonl       the same for groups of another size than two, which no preference data set can hold
 alarms.jsonl       one line an alarm
 superseded/        lines of a run that was killed, written after the checkpoint it was resumed from
 checkpoint-N/      see setsail.training.checkpoint
@@ -21,7 +22,9 @@ from typing import Any
 
 from setsail.core import ConfigError, Group, TrainingError
 
-LINES = ("metrics", "pairs", "alarms")
+PAIRS, GROUPS = "pairs", "groups"
+MADE = (PAIRS, GROUPS)
+LINES = ("metrics", *MADE, "alarms")
 
 
 class RunDirectory:
@@ -95,8 +98,8 @@ class RunDirectory:
     def rewind(self, step: int) -> None:
         """Keep what was written up to the checkpoint at ``step``; move what came later to superseded/.
 
-        A metric or an alarm of step k was written after k optimizer steps. A pair's step is the number of optimizer
-        steps done when it was made, so pairs of step ``step`` itself are made again after resuming.
+        A metric or an alarm of step k was written after k optimizer steps. A group's step is the number of optimizer
+        steps done when it was made, so groups of step ``step`` itself are made again after resuming.
         """
         if not self.writes:
             return
@@ -104,7 +107,7 @@ class RunDirectory:
             file = self.path / f"{kind}.jsonl"
             if not file.exists():
                 continue
-            last = step - 1 if kind == "pairs" else step
+            last = step - 1 if kind in MADE else step
             kept: list[str] = []
             later: list[str] = []
             for line in _lines(file):
@@ -131,8 +134,13 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def file_of(record: Mapping[str, Any]) -> str:
+    """Which file a :func:`group_record` belongs into."""
+    return PAIRS if "chosen" in record else GROUPS
+
+
 def group_record(group: Group, step: int) -> dict[str, Any]:
-    """A group as a row of a preference data set, with its provenance.
+    """A group with its provenance; a pair is a row of a preference data set.
 
     A pair has ``prompt``, ``chosen``, ``rejected`` and ``p``, the probability that ``chosen`` is preferred, so it is at
     least 1/2; None = labeled by the policy inside the loss. A group of another size has ``completions`` instead.
@@ -151,11 +159,14 @@ def group_record(group: Group, step: int) -> dict[str, Any]:
         return None if column is None else [column[i] for i in order]
 
     texts = [say(side.text) for side in sides]
-    answers = dict(zip(("chosen", "rejected"), texts, strict=True)) if group.is_pair else {"completions": texts}
+    if group.is_pair:
+        p = None if group.p is None else max(group.p, 1 - group.p)
+        answers: dict[str, Any] = {"chosen": texts[0], "rejected": texts[1], "p": p}
+    else:
+        answers = {"completions": texts}
     return {
         "prompt": [dict(message) for message in group.prompt.messages or ()] if chat else group.prompt.text,
         **answers,
-        "p": None if group.p is None else max(group.p, 1 - group.p),
         "scores": ordered(group.scores),
         "values": ordered(group.values),
         "route": group.route,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from setsail.core import Candidates, Completion, ConfigError, Engine, Prompt, Row, Sampling
 from setsail.engines import FrozenEngine, MixtureEngine, TransformersEngine
 from setsail.methods import Source
-from setsail.policies import FrozenPolicies, Reference, score
+from setsail.policies import FrozenPolicies, Reference, completion_distributions, score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,35 @@ class Scorer:
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
         assert total is not None
         return total
+
+    @torch.no_grad()
+    def next_log_probs(self, prompts: Sequence[Sequence[int]], tokens: Sequence[int]) -> list[list[float] | None]:
+        """Log-probs of ``tokens`` as the next one after each prompt, under the current policy, in evaluation mode.
+
+        None for a prompt that leaves the model no position for a token.
+        """
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator, union-attr]
+        order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
+        readable = [row for row in order if limit is None or len(prompts[row]) < limit]
+        found: list[list[float] | None] = [None] * len(prompts)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(readable), self.batch_size):
+                chunk = readable[start : start + self.batch_size]
+                with self.context():
+                    rows = completion_distributions(
+                        self.model,
+                        [prompts[row] for row in chunk],
+                        [tokens[:1]] * len(chunk),
+                        pad_id=int(self.engine.tokenizer.pad_token_id),
+                        device=self.device,
+                    )
+                for row, distribution in zip(chunk, rows, strict=True):
+                    found[row] = distribution[0, list(tokens)].tolist()
+        finally:
+            self.model.train(was_training)
+        return found
 
     def engine_for(self, source: Source) -> Engine:
         """What draws the candidates of a source."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from setsail.core import ConfigError, Labeler
+from setsail.core import ConfigError
 from setsail.data import RowTokenizer, TokenizedPreferences, eos_token_ids, load_preferences
-from setsail.labelers import MissingGuard, resolve
 from setsail.methods import Method
 from setsail.policies import (
     Extrapolation,
@@ -30,8 +28,6 @@ from setsail.training.config import SailConfig
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedTokenizerBase
-
-logger = logging.getLogger("setsail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +81,10 @@ def build_frozen(policy: PolicySetup, given: Any, method: Method, config: SailCo
     Args:
         given: a reference of the user's own, by name or as a model.
     """
-    if isinstance(given, str):
-        given = build_policy(given, config, None).model
     if method.soup_share:
         given = _soup(policy, given, method, config)
+    elif isinstance(given, str):
+        given = build_policy(given, config, None).model
     fresh, rule = policy.fresh_adapter, method.reference
     opponent = None
     if method.opponent is not None:
@@ -112,10 +108,15 @@ def _soup(policy: PolicySetup, given: Any, method: Method, config: SailConfig) -
         )
     if is_peft(policy.model):
         raise ConfigError(
-            f"method {method.name} averages whole models, but this policy is an adapter; merge it into its base first"
+            f"method {method.name} averages whole models, but this policy is an adapter on a base model; train without "
+            "one (no use_peft, no peft_config), an adapter of earlier training merged into its base first"
         )
     second = build_policy(config.soup_model, config, None).model
-    second.load_state_dict(soup([policy.model, second], [1 - method.soup_share, method.soup_share]))
+    try:
+        average = soup([policy.model, second], [1 - method.soup_share, method.soup_share])
+    except ConfigError as error:
+        raise ConfigError(f"soup_model {config.soup_model!r} cannot be averaged with the policy: {error}") from error
+    second.load_state_dict(average)
     return second
 
 
@@ -130,12 +131,20 @@ def build_data(
     train: Any, held_out: Any, tokenizer: PreTrainedTokenizerBase, config: SailConfig, method: Method, model: Any
 ) -> tuple[TokenizedPreferences | None, TokenizedPreferences | None]:
     """Training and held-out rows. Held-out prompts alone are enough to evaluate drawn answers on."""
-    given = (("train_dataset", train, method.needs_dataset_pairs), ("eval_dataset", held_out, False))
+    given = (("train_dataset", train, needed(method)), ("eval_dataset", held_out, "prompts"))
     rows = [
-        None if data is None else build_rows(data, tokenizer, config, needs_pairs=needs_pairs, where=name, model=model)
-        for name, data, needs_pairs in given
+        None if data is None else build_rows(data, tokenizer, config, needs=needs, where=name, model=model)
+        for name, data, needs in given
     ]
     return rows[0], rows[1]
+
+
+def needed(method: Method) -> str:
+    """What a row must hold for a method: pairs, demonstrations (one good answer) or prompts alone."""
+    origins = {source.origin for route in method.active_routes for source in route.candidates}
+    if method.offline or "rejected" in origins:
+        return "pairs"
+    return "demonstrations" if "chosen" in origins else "prompts"
 
 
 def build_rows(
@@ -143,14 +152,14 @@ def build_rows(
     tokenizer: PreTrainedTokenizerBase,
     config: SailConfig,
     *,
-    needs_pairs: bool,
+    needs: str,
     where: str,
     model: Any = None,
 ) -> TokenizedPreferences:
-    """Read, check and tokenize a data set."""
+    """Read, check and tokenize a data set; ``needs`` as in :func:`setsail.data.load_preferences`."""
     if isinstance(source, TokenizedPreferences):
         return source
-    preferences = load_preferences(source, needs_pairs=needs_pairs, where=where)
+    preferences = load_preferences(source, needs=needs, where=where)
     kwargs = config.chat_template_kwargs
     assert not isinstance(kwargs, str)
     generation_config = generation_config_of(model)
@@ -163,28 +172,3 @@ def build_rows(
         long_prompts=config.long_prompts,  # type: ignore[arg-type]  # checked there, with a message
     )
     return TokenizedPreferences(preferences, rows)
-
-
-def build_labeler(given: Any, method: Method, config: SailConfig) -> Labeler | None:
-    """The guarded labeler, or None where the method needs none.
-
-    Raises:
-        ConfigError: the method needs one and none was given.
-    """
-    if not method.needs_labeler:
-        if given is not None:
-            logger.warning("method %s uses no labeler; the one given is only used at evaluation", method.name)
-        elif config.hard_labels:
-            raise ConfigError(f"hard_labels=True, but method {method.name} uses no labeler; leave it out")
-    elif given is None:
-        raise ConfigError(
-            f"method {method.name} needs a labeler for its route "
-            f"{', '.join(route.name for route in method.active_routes if route.preference == 'labeler')!r}, "
-            "but none was given; "
-            "pass labeler= (a reward model, or a callable 'file.py:function'), or use sail-ddp or sail-dpp, "
-            "which need none"
-        )
-    if given is None:
-        return None
-    labeler = resolve(given, weights=config.reward_weights, hard=config.hard_labels, scale=config.label_scale)
-    return MissingGuard(labeler, max_missing_rate=config.max_missing_rate)

@@ -9,9 +9,23 @@ import torch
 from torch import Tensor
 
 from setsail.training import checkpoint
+from setsail.training.alarms import Drift
 
 if TYPE_CHECKING:
     from setsail.training.trainer import SailTrainer
+
+
+def forget(trainer: SailTrainer) -> None:
+    """Drop everything that belongs to an earlier call of ``train``."""
+    trainer.feed.clear()
+    trainer.buffer.load([], {})
+    trainer.meter.load({})
+    trainer.drift = Drift()
+    if trainer.lookahead is not None:
+        trainer.lookahead.load({})
+    trainer.step_seconds.clear()
+    trainer.pending_alarms = []
+    trainer.current_flos = 0
 
 
 def collect(trainer: SailTrainer) -> dict[str, Any]:

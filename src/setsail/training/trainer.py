@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from setsail.training.buffer import GroupBuffer
 from setsail.training.callbacks import SailCallback
 from setsail.training.config import SailConfig
 from setsail.training.feed import Feed
+from setsail.training.labeling import build_labeler
 from setsail.training.meter import Meter
 from setsail.training.parts import build_engine, build_evaluator, build_scorer, build_steps
 from setsail.training.resuming import take_directory
@@ -32,7 +33,6 @@ from setsail.training.saving import save
 from setsail.training.setup import (
     build_data,
     build_frozen,
-    build_labeler,
     build_policy,
     build_rows,
     find_tokenizer,
@@ -104,7 +104,7 @@ class SailTrainer(Trainer):
         tokenizer = find_tokenizer(model, processing_class)
         data = build_data(train_dataset, eval_dataset, tokenizer, config, self.method, model)
         # After the data, which is refused before any model (a reward model included) is loaded.
-        self.labeler = build_labeler(labeler, self.method, config)
+        self.labeler = build_labeler(labeler, self.method, config, tokenizer, self._next_log_probs)
         policy = build_policy(model, config, peft_config)
         self.frozen = build_frozen(policy, ref_model, self.method, config)
         super().__init__(
@@ -154,15 +154,9 @@ class SailTrainer(Trainer):
         """The policy of the log-ratios."""
         return self.frozen.reference
 
-    def forget(self) -> None:
-        """Drop everything that belongs to an earlier call of :meth:`train`."""
-        self.feed.clear()
-        self.buffer.load([], {})
-        self.meter.load({})
-        self.drift = Drift()
-        self.step_seconds.clear()
-        self.pending_alarms = []
-        self.current_flos = 0
+    def _next_log_probs(self, prompts: Sequence[Sequence[int]], tokens: Sequence[int]) -> list[list[float] | None]:
+        """What the policy, as its own judge, is asked for: the scorer is built after the labeler."""
+        return self.scorer.next_log_probs(prompts, tokens)
 
     # Training.
 
@@ -199,14 +193,19 @@ class SailTrainer(Trainer):
         """The micro-batches of one step: rows read, completions drawn, labeled and scored by the reference."""
         done, version = float(self.state.epoch or 0.0), self.state.global_step
         epoch, window = int(done), self.method.staleness + 1
+        rows: list[Row] | None = None
         if not len(self.feed):
             batches = (window - version % window) * self.args.gradient_accumulation_steps
             loader: Any = self.callback_handler.train_dataloader
             passed = round((done - epoch) * len(loader))
-            self.steps.ahead(epoch, self.feed.read(epoch_iterator, batches, passed), version)
-        micro_rows = self.feed.take(num_batches)
-        if not micro_rows:
+            rows = self.feed.read(epoch_iterator, batches, passed)
+        if not len(self.feed):
             return [], torch.ones(())
+        self.events.before_step(version)
+        # Also where this process has no row of its own: processes gather there, and must do so together.
+        if rows is not None:
+            self.steps.ahead(epoch, rows, version)
+        micro_rows = self.feed.take(num_batches)
         self.step_rows = tuple(row.prompt.row_id for micro in micro_rows for row in micro.rows)
         micro = self.steps.prepare(epoch, micro_rows, version)
         if self.lookahead is not None:
@@ -241,7 +240,9 @@ class SailTrainer(Trainer):
         """Add what was measured since the last log, write metrics.jsonl, and pass on to the trackers."""
         regular = "loss" in logs
         if regular:
-            logs = {**logs, **self.meter.pop(self.gather), "beta": self.method.beta}
+            logs = {**logs, **self.meter.pop(self.gather)}
+            if "beta" in self.method.parameters:
+                logs["beta"] = self.method.beta
         if "train_loss" in logs:
             # The Trainer divides the sum over the whole run by the steps of this call.
             logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
@@ -264,7 +265,7 @@ class SailTrainer(Trainer):
             raise ConfigError("there is nothing to evaluate on; pass eval_dataset to SailTrainer or to evaluate()")
         if not isinstance(rows, TokenizedPreferences):
             rows = build_rows(
-                rows, self.processing_class, self.args, needs_pairs=False, where="eval_dataset", model=self.model
+                rows, self.processing_class, self.args, needs="prompts", where="eval_dataset", model=self.model
             )
         started = time.perf_counter()
         found = build_evaluator(self, self.args).run(rows, self.state.global_step)

@@ -29,9 +29,10 @@ def update_loss(trainer: SailTrainer, model: nn.Module, batch: MicroBatch) -> tu
     )
     scored = assemble(batch, logps)
     loss = micro_loss(trainer.method, batch, scored, trainer.meter, _distributions(trainer, model, batch))
-    # With dropout, or after a look-ahead, training scores another policy than the one that was sampled.
+    # With dropout, or back from a look-ahead, training scores another policy than the one that was sampled.
     precision = trainer.accelerator.mixed_precision
-    same = trainer.args.disable_dropout and trainer.lookahead is None
+    came_back = trainer.lookahead is not None and trainer.lookahead.snapshot is None
+    same = trainer.args.disable_dropout and not came_back
     allowed = agreement(trainer.model, precision) if same else None
     trainer.pending_alarms += faults(batch, scored.tokens, float(loss.detach()), allowed)
     return loss, scored

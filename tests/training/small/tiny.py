@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
-from setsail import SailConfig, SailTrainer
+from setsail import SailConfig, SailTrainer, methods
 
 Build = Callable[..., SailTrainer]
 """The fixture that builds a trainer."""
@@ -118,6 +118,19 @@ def config(output_dir: Path | str, **changes: Any) -> SailConfig:
     return SailConfig(**{**settings, **changes})
 
 
+def shortened(name: str, steps: int = 4) -> dict[str, Any]:
+    """Settings of a method for a test: at most four answers a prompt, rounds and moves every few steps."""
+    method = methods.get(name)
+    options: dict[str, Any] = {"method": name, "max_completion_length": 8}
+    if method.generations > 4:
+        options["num_generations"] = 4
+    if method.staleness:
+        options["staleness_limit"] = steps - 1
+    if method.reference.moves:
+        options["ref_model_sync_steps"] = steps
+    return options
+
+
 class Recorder(TrainerCallback):
     """Keeps the gradients of each step (before clipping only if max_grad_norm is 0)."""
 
@@ -127,6 +140,17 @@ class Recorder(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         named = kwargs["model"].named_parameters()
         self.gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+
+
+class StopAfter(TrainerCallback):
+    """Ends a run after a step, the way a user's interrupt would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
