@@ -1,4 +1,6 @@
-"""Each method's expected training gradient is that of its stated objective, by enumeration in float64.
+"""The expected training gradient is that of the stated objective, where there is one; by enumeration in float64.
+
+Stated are objectives of pairs on independent completions; ``test_gradients_by_hand.py`` proves the other methods.
 
 Without a correction the completions are held fixed: the gradient is that of the expected loss on today's samples
 (``frozen`` below), which is what on-policy DPO follows. With ``correction = coefficient`` it is the gradient of the
@@ -23,8 +25,22 @@ from setsail.objectives import dpo, implicit_preference, leave_one_out, robust
 from setsail.policies.tabular import EnumerablePolicy
 
 World = tuple[EnumerablePolicy, TabularWorld]
-VARIANTS = [(name, "default") for name in CATALOGUE] + [
-    (name, preset) for name, method in CATALOGUE.items() for preset in method.presets
+
+
+def _is_stated(method: Method) -> bool:
+    policy, world = lab.golden_world()
+    try:
+        lab.stated_objective(method, policy, world)
+    except SpecError:
+        return False
+    return True
+
+
+VARIANTS = [
+    (name, preset)
+    for name, method in CATALOGUE.items()
+    if _is_stated(method)
+    for preset in ("default", *method.presets)
 ]
 
 
@@ -49,6 +65,18 @@ def _error(method: Method, world: World, baseline: float = 0.0) -> float:
         lambda: lab.stated_objective(method, policy, tabular, frozen), lab.parameters(policy)
     )
     return _relative_error(lab.mixture_gradient(method, policy, tabular, baseline), wanted)
+
+
+def test_the_methods_on_independent_pairs_have_a_stated_objective() -> None:
+    independent = {
+        name
+        for name, method in CATALOGUE.items()
+        if not method.reads_values
+        and all(not route.draws or route.is_on_policy for route in method.routes)
+        and all((route.pairing, route.label) == ("first-two", "preference") for route in method.routes)
+    }
+    assert {name for name, _ in VARIANTS} == independent
+    assert len(independent) >= 19
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5])
@@ -234,6 +262,23 @@ def test_robustness_reaches_every_route(world: World) -> None:
     for route in (None, *method.routes):
         value = route_loss(method, route, logps.group(), tabular.data.p).value
         torch.testing.assert_close(value, wanted, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sppo", "sppo: the stated objective is an expected loss over pairs, but sppo is over groups"),
+        ("nash-md", "but nash_policy_gradient is a policy gradient, whose value means nothing"),
+        ("dno", "is over independent pairs of the policy under the labeler's preference, but this route"),
+        ("xpo", "but this route compares policy \\+ reference by first-two"),
+    ],
+)
+def test_what_is_no_loss_of_independent_pairs_has_no_stated_objective_here(
+    name: str, message: str, world: World
+) -> None:
+    policy, tabular = world
+    with pytest.raises(SpecError, match=message):
+        lab.stated_objective(get(name), policy, tabular)
 
 
 def test_pairs_chosen_by_score_have_no_stated_objective_here(world: World) -> None:

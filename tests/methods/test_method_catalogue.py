@@ -11,15 +11,32 @@ import torch
 from setsail import lab
 from setsail.core import ConfigError
 from setsail.methods import CATALOGUE, Method, get, names, route_loss
-from setsail.objectives import dpo, ipo, slic
+from setsail.objectives import dpo, ipo, likelihood, nash_policy_gradient, online_ipo, slic, sppo
+from setsail.reference import every
 
 each_method = pytest.mark.parametrize("name", CATALOGUE)
 PRESETS = [(name, preset) for name, method in CATALOGUE.items() for preset in method.presets]
+FRESH_PAIRS = {"oracle-robust", "online-dpo", "online-ipo", "oaif", "oaif-ipo", "oaif-slic", "apl", "salsa"}
+SAMPLERS = {"samplers-mix-r", "samplers-mix-p", "rs-dpo", "raft", "superhf", "xpo"}
+ROUNDS = {"iterative-dpo", "rlhf-workflow", "self-rewarding", "apo-accelerated"}
+GAMES = {"sppo", "dno", "inpo", "nash-md", "nash-ema", "egpo"}
+PROMPTS_ALONE = FRESH_PAIRS | SAMPLERS | ROUNDS | GAMES
+OFFLINE = {"dpo", "ipo", "slic", "sail-ddp"}
+NO_LABELER = OFFLINE | {"sail-dpp", "dice", "spin"}
+OF_ANOTHER_OBJECTIVE = {
+    "inpo": ipo,
+    "raft": likelihood,
+    "superhf": likelihood,
+    "sppo": sppo,
+    "nash-md": nash_policy_gradient,
+    "nash-ema": nash_policy_gradient,
+    "egpo": online_ipo,
+}
 
 
 def test_names_are_those_of_the_catalogue() -> None:
     assert names() == tuple(CATALOGUE)
-    assert len(names()) >= 12
+    assert len(names()) >= 36
 
 
 @each_method
@@ -50,11 +67,17 @@ def test_the_weights_of_the_routes_and_the_offline_part_sum_to_one(name: str) ->
 @each_method
 def test_the_loss_of_every_route_is_finite_with_a_finite_gradient(name: str) -> None:
     policy, world = lab.token_world()
-    method = get(name)
-    for route in (None, *method.routes):
-        logps = world.data.log_probs(policy, world.reference)
-        loss = route_loss(method, route, logps.group(), world.data.p)
-        assert loss.surrogate.shape == loss.value.shape == world.data.weight.shape
+    method = get(name).configured(generations=2)
+    world = replace(world, opponent=policy.frozen() if method.opponent is not None else None)
+    pairs = world.data.log_probs(policy, world.reference).group()
+    losses = [route_loss(method, None, pairs, world.data.p)] if method.offline else []
+    for route in method.routes:
+        for groups in lab.route_groups(method, route, policy.frozen(), world):
+            logps = groups.log_probs(policy, world.reference)
+            losses.append(route_loss(method, route, logps, groups.p, groups.values))
+            assert losses[-1].surrogate.shape == losses[-1].value.shape == groups.weight.shape
+    assert losses
+    for loss in losses:
         assert torch.isfinite(loss.surrogate).all()
         slope = lab.gradient(loss.surrogate.sum(), policy)
         assert torch.isfinite(slope).all()
@@ -93,6 +116,12 @@ def test_the_published_settings_are_those_of_the_paper() -> None:
         ("sail-dpr", [("dpr", 0.3, 1.0)]),
         ("sail-mix", [("ddp", 0.2, 0.2), ("dpp", 0.15, 0.2), ("dpr", 0.15, 1.0)]),
         ("online-dpo", [("dpr", 1.0, 1.0)]),
+        ("samplers-mix-r", [("uniform", 0.5, 1.0), ("tilted", 0.5, 1.0)]),
+        ("samplers-mix-p", [("uniform", 0.5, 1.0), ("tilted", 0.5, 1.0)]),
+        ("dice", [("implicit", 0.5, 1.0)]),
+        ("spin", [("spin", 1.0, 1.0)]),
+        ("rs-dpo", [("selected", 1.0, 1.0)]),
+        ("nash-md", [("online", 1.0, 1.0)]),
         ("dpo", []),
     ],
 )
@@ -104,7 +133,65 @@ def test_the_vetted_weights_and_coefficients(name: str, settings: list[tuple[str
 @each_method
 def test_the_name_of_a_method_names_its_objective(name: str) -> None:
     family = next((objective for objective in (ipo, slic) if objective.__name__ in name), dpo)
-    assert get(name).objective is family
+    assert get(name).objective is OF_ANOTHER_OBJECTIVE.get(name, family)
+
+
+@each_method
+def test_rounds_are_as_long_as_what_they_compare_with_stands_still(name: str) -> None:
+    """Stale completions come with a reference that moves when they are drawn anew, or with an objective without one."""
+    method = get(name)
+    assert method.staleness in (0, 15)
+    if method.staleness and method.objective is not likelihood:
+        assert method.reference.steps == method.staleness + 1
+    if method.opponent is not None and method.opponent.follows == "reference":
+        assert method.opponent.steps == method.reference.steps
+
+
+@pytest.mark.parametrize(
+    ("name", "generations", "reference", "opponent"),
+    [
+        ("iterative-dpo", 2, "every 16 steps", "None"),
+        ("rlhf-workflow", 8, "every 16 steps", "None"),
+        ("self-rewarding", 4, "every 16 steps", "None"),
+        ("dice", 16, "every 16 steps", "one move behind the reference, every 16 steps"),
+        ("apo-accelerated", 2, "every 16 steps, momentum 0.3", "None"),
+        ("rs-dpo", 16, "fixed", "None"),
+        ("raft", 8, "fixed", "None"),
+        ("superhf", 16, "fixed", "None"),
+        ("sppo", 5, "every 16 steps", "None"),
+        ("dno", 5, "every 16 steps", "None"),
+        ("inpo", 8, "every 16 steps, anchor 0.333", "None"),
+        ("nash-ema", 2, "fixed", "every step, mixup 0.001"),
+        ("egpo", 2, "fixed", "None"),
+    ],
+)
+def test_the_vetted_numbers_of_answers_and_rules(name: str, generations: int, reference: str, opponent: str) -> None:
+    method = get(name)
+    assert (method.generations, str(method.reference), str(method.opponent)) == (generations, reference, opponent)
+
+
+def test_the_vetted_coefficients_of_addends() -> None:
+    """The bonus of selm is alpha beta: alpha 1e-3, beta 0.01."""
+    found = {name: {addend.name: addend.coefficient for addend in get(name).addends} for name in names()}
+    assert {name: given for name, given in found.items() if given} == {
+        "sail-revkl": {"forward_kl": 1e-3},
+        "superhf": {"token_forward_kl": 0.35},
+        "xpo": {"optimism": 1e-5},
+        "selm": {"optimism": 1e-5},
+    }
+
+
+def test_the_warm_pair_of_egpo_is_as_released() -> None:
+    pair, third = get("egpo").routes[0].candidates
+    assert (pair.count, dict(pair.sampling)) == (2, {"temperature": 2.0, "top_k": 10})
+    assert (third.count, third.sampling) == (1, ())
+
+
+def test_what_only_one_method_has() -> None:
+    assert {name for name, method in CATALOGUE.items() if method.soup_share} == {"salsa"}
+    assert {name for name, method in CATALOGUE.items() if method.judge} == {"self-rewarding"}
+    assert {name for name, method in CATALOGUE.items() if method.update != "plain"} == {"egpo"}
+    assert {name for name, method in CATALOGUE.items() if any(route.acquire < 1 for route in method.routes)} == {"apl"}
 
 
 @each_method
@@ -115,26 +202,53 @@ def test_the_correction_is_off_by_default(name: str) -> None:
 @each_method
 def test_what_a_method_needs_follows_from_its_parts(name: str) -> None:
     method = get(name)
-    assert method.draws == any(route.draws for route in method.routes)
+    assert method.draws == any(route.draws for route in method.routes) == (name not in OFFLINE)
     assert method.needs_labeler == any(route.preference == "labeler" for route in method.routes)
-    assert method.needs_dataset_pairs == (name not in {"online-dpo", "online-ipo", "iterative-dpo"})
+    assert method.needs_labeler == (name not in NO_LABELER)
+    assert method.needs_dataset_pairs == (name not in PROMPTS_ALONE)
+    assert method.reads_values == (name in {"raft", "superhf", "sppo", "egpo"})
+    assert method.beta == method.parameters.get("beta", 1.0)
 
 
 @each_method
 def test_configured_changes_a_copy_and_remembers(name: str) -> None:
     method = get(name)
-    changed = method.configured(parameters={"beta": 0.7})
-    assert (method.beta, changed.beta) == (0.1, 0.7)
+    given = {"beta": 0.7} if "beta" in method.parameters else {"length_normalize": False}
+    changed = method.configured(parameters=given)
+    assert changed.parameters == {**method.parameters, **given} != method.parameters
     assert changed.modified == ("parameters",)
     assert changed.routes == method.routes
-    again = changed.configured(parameters={"beta": 0.2}, robust_radius=0.2)
-    assert again.modified == ("parameters", "robust_radius")
+    again = changed.configured(generations=7)
+    assert again.modified == ("parameters", "generations")
+    assert again.configured(generations=6).modified == ("parameters", "generations")
 
 
 @each_method
 def test_configured_without_changes_changes_nothing(name: str) -> None:
     assert get(name).configured() == get(name)
-    assert get(name).configured(parameters={"beta": 0.1}).modified == ()
+    assert get(name).configured(parameters=get(name).parameters).modified == ()
+
+
+@each_method
+def test_what_was_configured_can_be_configured_back(name: str) -> None:
+    """Every setting there and back; a method that refuses one refuses it for all its routes."""
+    method = get(name)
+    away = method.configured(
+        generations=method.generations + 1,
+        coefficients={route.name: 0.5 for route in method.routes},
+        addends={addend.name: 0.25 for addend in method.addends},
+        reference=every(32),
+    )
+    assert all(route.coefficient == 0.5 for route in away.routes)
+    assert all(addend.coefficient == 0.25 for addend in away.addends)
+    back = away.configured(
+        generations=method.generations,
+        coefficients={route.name: route.coefficient for route in method.routes},
+        addends={addend.name: addend.coefficient for addend in method.addends},
+        reference=method.reference,
+    )
+    assert replace(back, modified=()) == method
+    assert {"generations", "reference"} <= set(back.modified)
 
 
 def test_every_kind_of_setting_can_be_configured() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from setsail import lab
 from setsail.core import stream
+from setsail.lab.rare_arm import search
+from setsail.methods import Addend, get
 from setsail.objectives import (
     GroupLogProbs,
     LogProbs,
@@ -18,6 +20,7 @@ from setsail.objectives import (
     floored_log_ratio,
     forward_kl_sampled,
     likelihood,
+    negative_log_likelihood,
     sample_likelihood,
 )
 from setsail.policies.tabular import EnumerablePolicy, TabularPolicy
@@ -76,40 +79,20 @@ def test_the_bonus_is_the_forward_kl_turned_around() -> None:
     assert torch.equal(sample_likelihood(LOGITS, REFERENCE), LOGITS)
 
 
-ARMS, GOOD = 10, 7
-LIKELY = torch.full((ARMS,), 1e-4, dtype=torch.float64).index_fill(0, torch.tensor(0), 1 - 9e-4).log()
-REWARD = torch.zeros(ARMS, dtype=torch.float64).index_fill(0, torch.tensor(0), 0.5).index_fill(0, torch.tensor(GOOD), 1)
-
-
-def _explore(alpha: float, seed: int) -> tuple[bool, float]:
-    """60 rounds of online DPO plus alpha times the bonus, over 11 policies: the reference, or one arm raised.
-
-    Returns whether the good arm was ever drawn, and its probability at the end.
-    """
-    policies = torch.cat((LIKELY[None], (LIKELY + 15 * torch.eye(ARMS)).log_softmax(-1)))
-    below = policies.exp().cumsum(-1)[:, :-1].contiguous()
-    uniforms = torch.from_numpy(stream(seed, "explore").random((60, 3)))
-    current, found, total = 0, False, torch.zeros(ARMS + 1, dtype=torch.float64)
-    for first, second, label in uniforms:
-        drawn = int(torch.searchsorted(below[current], first, right=True))
-        other = int(torch.searchsorted(below[0], second, right=True))
-        found = found or drawn == GOOD
-        logps = LogProbs(
-            policies[:, drawn], policies[:, other], LIKELY[drawn].expand(ARMS + 1), LIKELY[other].expand(ARMS + 1)
-        )
-        won = (label < torch.sigmoid(4 * (REWARD[drawn] - REWARD[other]))).double()
-        loss = dpo(logps, won.expand(ARMS + 1), beta=0.1)
-        total = total + loss + alpha * sample_likelihood(logps.policy_second, logps.reference_second)
-        current = int(total.argmin())  # of equals the first, so that ties go to the reference
-    return found, policies[current, GOOD].exp().item()
-
-
-@pytest.mark.parametrize(("alpha", "finds"), [(0.02, 20), (0.0, 0), (-0.02, 0)], ids=["bonus", "none", "wrong sign"])
-def test_only_the_bonus_finds_an_arm_that_nobody_draws(alpha: float, finds: int) -> None:
+@pytest.mark.parametrize(
+    ("term", "alpha", "finds"),
+    [(sample_likelihood, 0.02, 20), (sample_likelihood, 0.0, 0), (negative_log_likelihood, 0.02, 0)],
+    ids=["bonus", "none", "wrong sign"],
+)
+def test_only_the_bonus_finds_an_arm_that_nobody_draws(
+    term: Callable[[Tensor, Tensor], Tensor], alpha: float, finds: int
+) -> None:
     """The reference gives it 1 in 10,000; the paper's point, and a test of the sign."""
-    runs = [_explore(alpha, seed) for seed in range(20)]
-    assert sum(found for found, _ in runs) == finds
-    mass = sum(mass for _, mass in runs) / len(runs)
+    addend = Addend(name="optimism", samples="reference", function=term, coefficient=alpha)
+    method = get("xpo").with_parts(addends=(addend,))
+    runs = [search(method, torch.from_numpy(stream(seed, "explore").random((60, 3)))) for seed in range(20)]
+    assert sum(run.found is not None for run in runs) == finds
+    mass = sum(run.mass[-1] for run in runs) / len(runs)
     assert mass > 0.85 if finds else mass < 1e-3
 
 

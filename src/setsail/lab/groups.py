@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from setsail.core import Judgement, Sampling, SpecError
-from setsail.lab.pairs import WeightedPairs
+from setsail.lab.pairs import WeightedPairs, bradley_terry
 from setsail.methods import Comparison, Method, Route, Source, comparison_law
 from setsail.objectives import GroupLogProbs
 from setsail.policies.tabular import EnumerablePolicy
@@ -113,14 +113,22 @@ def route_groups(method: Method, route: Route, sampler: EnumerablePolicy, world:
     What is compared, and under which label, is decided by :func:`setsail.methods.compare`'s law, as in training.
     """
     found: dict[int, list[tuple[int, tuple[int, ...], float, Comparison]]] = defaultdict(list)
-    for draw in candidate_law(method, route, sampler, world):
-        judgement = _judgement(route, draw, world)
-        for chance, comparisons in comparison_law(route, judgement, len(draw.responses)):
-            for comparison in comparisons:
-                members = tuple(draw.responses[i] for i in comparison.indices)
-                share = draw.chance * chance / len(comparisons)
-                found[len(members)].append((draw.prompt, members, share, comparison))
+    for draw, chance, comparisons in outcomes(method, route, sampler, world):
+        for comparison in comparisons:
+            members = tuple(draw.responses[i] for i in comparison.indices)
+            found[len(members)].append((draw.prompt, members, chance / len(comparisons), comparison))
     return [_stacked(entries) for entries in found.values()]
+
+
+def outcomes(
+    method: Method, route: Route, sampler: EnumerablePolicy, world: TabularWorld
+) -> Iterator[tuple[CandidateDraw, float, list[Comparison]]]:
+    """Every draw of candidates with every choice among them: what is compared, and the probability of all that."""
+    judge = _labeler(route, world)
+    for draw in candidate_law(method, route, sampler, world):
+        judgement = judge(draw)
+        for chance, comparisons in comparison_law(route, judgement, len(draw.responses)):
+            yield draw, draw.chance * chance, comparisons
 
 
 def _stacked(entries: list[tuple[int, tuple[int, ...], float, Comparison]]) -> WeightedGroups:
@@ -159,22 +167,26 @@ def _drawn(table: Tensor, prompt: int) -> list[tuple[int, float]]:
     return list(enumerate(table[prompt].tolist()))
 
 
-def _judgement(route: Route, draw: CandidateDraw, world: TabularWorld) -> Judgement | None:
+def _labeler(route: Route, world: TabularWorld) -> Callable[[CandidateDraw], Judgement | None]:
     """What the world's labeler says of some candidates; for implicit labels, what the last round taught."""
     if route.preference not in ("labeler", "implicit"):
-        return None
-    index = torch.tensor(draw.responses)
+        return lambda draw: None
+    reward, preference = world.reward, world.preference
     if route.preference == "implicit":
         if world.opponent is None:
             raise SpecError(f"route {route.name!r} labels by reference and opponent, but this world has no opponent")
-        gap = world.reference.log_probs().detach() - world.opponent.log_probs().detach()
-        reward: Tensor | None = gap[draw.prompt, index]
-        matrix = torch.sigmoid(gap[draw.prompt, index].unsqueeze(-1) - gap[draw.prompt, index].unsqueeze(-2))
-    else:
-        reward = None if world.reward is None else world.reward[draw.prompt, index]
-        matrix = world.preference[draw.prompt][index][:, index]
-    return Judgement(
-        preference=tuple(map(tuple, matrix.tolist())),
-        scores=None if reward is None else tuple(reward.tolist()),
-        labeler="the world",
-    )
+        reward = world.reference.log_probs().detach() - world.opponent.log_probs().detach()
+        preference = bradley_terry(reward)
+    # Lists: looked up for every draw.
+    matrices: list[list[list[float]]] = preference.tolist()
+    scores: list[list[float]] | None = None if reward is None else reward.tolist()
+
+    def judge(draw: CandidateDraw) -> Judgement:
+        matrix, answers = matrices[draw.prompt], draw.responses
+        return Judgement(
+            preference=tuple(tuple(matrix[i][j] for j in answers) for i in answers),
+            scores=None if scores is None else tuple(scores[draw.prompt][i] for i in answers),
+            labeler="the world",
+        )
+
+    return judge

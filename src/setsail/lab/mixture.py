@@ -12,11 +12,12 @@ from torch import Tensor
 from setsail.core import SpecError
 from setsail.lab.exact import risk
 from setsail.lab.gradients import gradient
-from setsail.lab.groups import TabularWorld, WeightedGroups, candidate_law, route_groups
+from setsail.lab.groups import CandidateDraw, TabularWorld, WeightedGroups, outcomes, route_groups
 from setsail.lab.pairs import WeightedPairs, policy_pairs
-from setsail.methods import Addend, Method, Route, route_loss
-from setsail.objectives import LogProbs, implicit_preference
+from setsail.methods import Addend, Comparison, Method, Route, route_loss
+from setsail.objectives import SURROGATES, LogProbs, implicit_preference
 from setsail.policies.tabular import EnumerablePolicy
+from setsail.policies.tabular_sampling import next_token_log_probs, visits
 
 
 def mixture_gradient(
@@ -29,7 +30,8 @@ def mixture_gradient(
     """The expected gradient of one training step: routes, prompts, candidates, choices and labels enumerated.
 
     A row that gives no group (a tie, nothing selected) contributes nothing here; training averages over the rows that
-    do, which rescales all routes alike.
+    do, which rescales all routes alike. Every group counts as labeled, also on a route that asks about a share of each
+    step's groups only (``acquire``): which ones is decided between the rows of a step, which are not enumerated.
 
     Args:
         baseline: a constant in place of the leave-one-out mean; the expectation does not depend on it.
@@ -80,28 +82,44 @@ def _addend_mean(
     addend: Addend, method: Method, policy: EnumerablePolicy, sampler: EnumerablePolicy, world: TabularWorld
 ) -> Tensor:
     """The mean of an addend over the completions it reads."""
-    table, frozen = policy.log_probs(), world.reference.log_probs().detach()
     law = _law_of_samples(addend, method, sampler, world)
     if addend.distributions:
-        raise SpecError(f"addend {addend.name!r} reads next-token distributions, which a table of responses has not")
-    each = addend.function(table.flatten(), frozen.flatten())
-    return (law.flatten() * each).sum()
+        tokens = next_token_log_probs(policy).flatten(0, 1)
+        frozen = next_token_log_probs(world.reference).detach().flatten(0, 1)
+        each = addend.function(tokens, frozen).view(len(law), -1) @ visits(policy).T
+    else:
+        each = addend.function(policy.log_probs().flatten(), world.reference.log_probs().detach().flatten())
+    return (law.flatten() * each.flatten()).sum()
 
 
 def _law_of_samples(addend: Addend, method: Method, sampler: EnumerablePolicy, world: TabularWorld) -> Tensor:
-    """How likely each response is among the completions that an addend reads, shape ``(prompts, responses)``."""
+    """How likely each response is among the completions that an addend reads, shape ``(prompts, responses)``.
+
+    As in training: a response that a row has twice is read once, and a row that gives no group is not read at all.
+    """
     frozen = world.reference.log_probs().detach()
     if addend.samples == "fresh-reference":
         return frozen.exp() / frozen.shape[0]
-    if addend.samples not in ("reference", "policy"):
-        raise SpecError(f"addend {addend.name!r} reads {addend.samples} completions, whose law is not enumerated here")
+    if addend.samples == "preferred":
+        raise SpecError(f"addend {addend.name!r} reads preferred completions, whose law is not enumerated here")
     law = torch.zeros_like(frozen)
     for route in method.active_routes:
-        for draw in candidate_law(method, route, sampler, world):
-            for response, origin in zip(draw.responses, draw.origins, strict=True):
-                if origin == addend.samples:
-                    law[draw.prompt, response] += route.weight * draw.chance
-    return law / law.sum()
+        for draw, chance, comparisons in outcomes(method, route, sampler, world):
+            for response in _read(addend, draw, comparisons):
+                law[draw.prompt, response] += route.weight * chance
+    if addend.samples == "compared":
+        data = world.data
+        for members in (data.first, data.second):
+            law.index_put_((data.prompt, members), method.offline_weight * data.weight.detach(), accumulate=True)
+    return law / law.sum() if bool(law.any()) else law
+
+
+def _read(addend: Addend, draw: CandidateDraw, comparisons: list[Comparison]) -> set[int]:
+    """The responses of a row that an addend reads."""
+    if addend.samples == "compared":
+        return {draw.responses[i] for comparison in comparisons for i in comparison.indices}
+    given = zip(draw.responses, draw.origins, strict=True)
+    return {response for response, origin in given if comparisons and origin == addend.samples}
 
 
 def stated_objective(
@@ -129,8 +147,13 @@ def stated_objective(
         Scalar.
 
     Raises:
-        SpecError: a route outside that.
+        SpecError: a route outside that, or an objective that is none of pairs: over groups, or a policy gradient.
     """
+    if method.reads_values or method.objective in SURROGATES:
+        raise SpecError(
+            f"{method.name}: the stated objective is an expected loss over pairs, but {method.objective.__name__} is "
+            f"{'over groups' if method.reads_values else 'a policy gradient, whose value means nothing'}"
+        )
     frozen = policy.frozen() if frozen is None else frozen
     objective = method.bound_objective()
     value = method.offline_weight * risk(policy, world.reference, world.data, objective)
@@ -162,7 +185,7 @@ def _stated_route(
 def _independent_pairs(method: Method, route: Route, sampler: EnumerablePolicy, world: TabularWorld) -> WeightedPairs:
     if not route.draws:
         return world.data
-    if method.reads_values or not route.is_on_policy or route.pairing != "first-two" or route.label != "preference":
+    if not route.is_on_policy or route.pairing != "first-two" or route.label != "preference":
         raise SpecError(
             f"route {route.name!r}: the stated objective is over independent pairs of the policy under the labeler's "
             f"preference, but this route compares {route.origins} by {route.pairing}"

@@ -39,8 +39,9 @@ def train(
     Args:
         method: its routes, objective, reference and opponent rules, rounds (staleness) and update are followed.
         policy: changed in place; read it between steps.
-        world: gives data, labeler and the starting reference; an opponent starts as the reference.
-        steps: optimizer steps. With extragradient updates, two make one.
+        world: gives data, labeler and the starting reference; an opponent starts as the reference. An anchored
+            reference starts as the product of that reference and the policy.
+        steps: optimizer steps. With extragradient updates, two make one; a last one without its second is taken back.
         rate: step size.
         direction: ``(method, policy, world, sampler) -> gradient``; None = the expected gradient,
             :func:`~setsail.lab.mixture.mixture_gradient`. A sampled estimate can stand in its place.
@@ -63,6 +64,8 @@ def train(
         slope = follow(method, policy, _now(world, frozen), sampler)
         _set_gradients(policy, slope)
         optimizer.step()
+        if lookahead is not None and done + 1 == steps:
+            lookahead.finish(policy, optimizer)
         frozen.after_step(done + 1, is_last=done + 1 == steps)
         yield Step(done + 1, slope)
 
@@ -73,16 +76,18 @@ def _expected(method: Method, policy: EnumerablePolicy, world: TabularWorld, sam
 
 def _hold(method: Method, policy: EnumerablePolicy, world: TabularWorld) -> FrozenPolicies:
     rule = method.reference
+    # With an anchor the starting reference is the part that stays, and the policy of the last move the other one.
+    moving = policy if rule.anchor else world.reference
     return FrozenPolicies(
         method,
-        FrozenCopy(policy, world.reference.frozen()),
+        FrozenCopy(policy, moving.frozen()),
         None if method.opponent is None else FrozenCopy(policy, (world.opponent or world.reference).frozen()),
         Extrapolation(policy, rule.momentum) if rule.momentum else None,
     )
 
 
 def _now(world: TabularWorld, frozen: FrozenPolicies) -> TabularWorld:
-    """The world with the frozen policies as they are now; an anchored reference is the product with the start."""
+    """The world with the frozen policies as they are now; an anchored reference is a product."""
     reference = frozen.reference.module  # type: ignore[attr-defined]  # a FrozenCopy
     anchor = frozen.method.reference.anchor
     if anchor:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from setsail.core import SpecError
 from setsail.methods.parts import Route
-from setsail.objectives import SURROGATES, dpo
+from setsail.objectives import dpo
 
 if TYPE_CHECKING:
     from setsail.methods.spec import Method
+
+UPDATES = ("plain", "extragradient")
+JUDGES = (None, "self")
 
 
 def check_coherence(method: Method) -> None:
@@ -23,6 +26,8 @@ def check_coherence(method: Method) -> None:
     _check_parameters(method)
     _check_mixture(method)
     _check_policies(method)
+    _check_update(method)
+    _check_addends(method)
     _check_surrogate(method)
     for route in method.routes:
         _check_route(method, route)
@@ -81,13 +86,16 @@ def _check_mixture(method: Method) -> None:
 
 def _check_surrogate(method: Method) -> None:
     """A policy gradient is no loss: nothing can be built on its value, and data set pairs have none."""
-    if method.objective not in SURROGATES:
+    if not method.is_policy_gradient:
         return
     asked = {
         "offline pairs": method.offline_weight > 0,
         "robust_radius": bool(method.robust_radius),
         "the online correction": any(route.correction for route in method.routes),
         "self-labeled routes": any(route.is_self_labeled for route in method.routes),
+        f"completions of up to {method.staleness} steps ago (staleness)": bool(method.staleness),
+        "first completions that are no plain draws of the policy": any(not _leads(route) for route in method.routes),
+        "pairs that are chosen (pairing, acquire)": any(_chooses(route) for route in method.routes),
     }
     refused = [what for what, is_asked in asked.items() if is_asked]
     if refused:
@@ -97,19 +105,72 @@ def _check_surrogate(method: Method) -> None:
         )
 
 
+def _leads(route: Route) -> bool:
+    """Whether the route's first candidate is the policy's own draw."""
+    first = route.candidates[0]
+    return first.origin == "policy" and not first.sampling
+
+
+def _chooses(route: Route) -> bool:
+    """Whether what is compared is other than the first two candidates of every row."""
+    return route.pairing != "first-two" or route.acquire < 1
+
+
+def _check_addends(method: Method) -> None:
+    """Every added term has a name of its own and completions to read."""
+    names = [addend.name for addend in method.addends]
+    if len(set(names)) != len(names):
+        raise SpecError(
+            f"{method.name}: two added terms share a name among {names}; their numbers would mix, rename one"
+        )
+    drawn = {source.origin for route in method.active_routes for source in route.candidates}
+    for addend in method.addends:
+        if addend.coefficient and addend.samples in ("reference", "policy") and addend.samples not in drawn:
+            raise SpecError(
+                f"{method.name}: addend {addend.name!r} reads the {addend.samples}'s completions among the candidates, "
+                f"but no route draws from the {addend.samples}; add such a source, let it draw its own "
+                "(samples='fresh-reference'), or set its coefficient to 0"
+            )
+        if addend.coefficient and addend.samples == "fresh-reference" and method.reference.anchor:
+            raise SpecError(
+                f"{method.name}: addend {addend.name!r} draws from the reference, but a product of two policies "
+                f"(anchor {method.reference.anchor:g}) has no completions of its own; drop the anchor or the addend"
+            )
+
+
+def _check_update(method: Method) -> None:
+    for what, given, allowed in (("update", method.update, UPDATES), ("judge", method.judge, JUDGES)):
+        if given not in allowed:
+            known = " or ".join(repr(name) for name in allowed)
+            raise SpecError(f"{method.name}: {what} must be {known}, got {given!r}")
+    if method.update != "extragradient":
+        return
+    if method.staleness:
+        raise SpecError(
+            f"{method.name}: an extragradient step needs completions of the current weights, but staleness "
+            f"{method.staleness} lets them be older; set staleness to 0"
+        )
+    for who, rule in (("reference", method.reference), ("opponent", method.opponent)):
+        if rule is not None and rule.steps is not None and rule.steps % 2:
+            raise SpecError(
+                f"{method.name}: every first of two extragradient steps is taken back, so its {who} would take over "
+                f"weights that are; let it move after an even number of steps, not every {rule.steps}"
+            )
+
+
 def _check_policies(method: Method) -> None:
     if method.generations < 1:
         raise SpecError(f"{method.name}: generations must be at least 1, got {method.generations}")
     if not 0 <= method.soup_share <= 1:
         raise SpecError(f"{method.name}: soup_share must lie in [0, 1], got {method.soup_share}")
-    if method.update == "extragradient" and method.staleness:
-        raise SpecError(
-            f"{method.name}: an extragradient step needs completions of the current weights, but staleness "
-            f"{method.staleness} lets them be older; set staleness to 0"
-        )
     opponent = method.opponent
     if opponent is not None and (opponent.momentum or opponent.anchor):
         raise SpecError(f"{method.name}: momentum and anchor belong to the reference, not to the opponent")
+    if opponent is not None and opponent.follows == "reference" and not method.reference.moves:
+        raise SpecError(
+            f"{method.name}: its opponent is to stay one move behind the reference, but the reference never moves; "
+            "let it move, such as every(16)"
+        )
     if opponent is not None and opponent.follows == "reference" and opponent.steps != method.reference.steps:
         raise SpecError(
             f"{method.name}: its opponent is to stay one move behind the reference, so both must move every "

@@ -52,7 +52,7 @@ def comparison_law(route: Route, judgement: Judgement | None, count: int) -> lis
 def _standing(route: Route, judgement: Judgement | None, count: int) -> Standing:
     """The candidates as the pairing rule sees them: the last one is only a yardstick where values are ``last``."""
     compared = count - 1 if route.values == "last" else count
-    if judgement is None:
+    if judgement is None or not route.rule.reads_values:
         return Standing(compared)
     values = _ranking(judgement)[:compared]
     return Standing(compared, values, tuple(row[:compared] for row in judgement.preference[:compared]))
@@ -64,20 +64,23 @@ def _ranking(judgement: Judgement) -> Sequence[float | None]:
 
 
 def _labeled(route: Route, judgement: Judgement | None, count: int, groups: Groups) -> list[Comparison]:
-    return [
-        Comparison(indices, _preference(route, judgement, indices), _values(route, judgement, count, indices))
-        for indices in groups
-    ]
+    if judgement is None:
+        certain = 1.0 if route.preference == "first" else None
+        return [Comparison(indices, certain, None) for indices in groups]
+    # Once for all comparisons: win rates run over all candidates.
+    rates = win_rates(judgement.preference) if route.label == "win-rates" else None
+    values = _values(route, judgement, count)
+    return [Comparison(indices, _label(route, judgement, rates, indices), _of(values, indices)) for indices in groups]
 
 
-def _preference(route: Route, judgement: Judgement | None, indices: tuple[int, ...]) -> float | None:
-    if route.preference == "first":
-        return 1.0
-    if judgement is None or len(indices) != 2:
+def _label(
+    route: Route, judgement: Judgement, rates: Sequence[float | None] | None, indices: tuple[int, ...]
+) -> float | None:
+    """The p of a pair; None for groups of another size."""
+    if len(indices) != 2:
         return None
     i, j = indices
-    if route.label == "win-rates":
-        rates = win_rates(judgement.preference)
+    if rates is not None:
         first, second = rates[i], rates[j]
         return None if first is None or second is None else 1 / (1 + math.exp(second - first))
     p = judgement.preference[i][j]
@@ -86,19 +89,14 @@ def _preference(route: Route, judgement: Judgement | None, indices: tuple[int, .
     return 0.5 if p == 0.5 else float(p > 0.5)
 
 
-def _values(
-    route: Route, judgement: Judgement | None, count: int, indices: tuple[int, ...]
-) -> tuple[float, ...] | None:
-    if judgement is None:
-        return None
-    column: Sequence[float | None] | None
+def _values(route: Route, judgement: Judgement, count: int) -> Sequence[float | None]:
+    """One number a candidate, as the route says."""
     if route.values == "last":
-        column = [row[count - 1] for row in judgement.preference]
-    elif route.values == "win-rates":
-        column = win_rates(judgement.preference)
-    else:
-        column = judgement.scores
-    if column is None:
-        return None
-    given = [column[index] for index in indices]
+        return [row[count - 1] for row in judgement.preference]
+    return win_rates(judgement.preference) if route.values == "win-rates" else _ranking(judgement)
+
+
+def _of(values: Sequence[float | None], indices: tuple[int, ...]) -> tuple[float, ...] | None:
+    """The values of some candidates; None where one is missing."""
+    given = [values[index] for index in indices]
     return None if None in given else tuple(float(value) for value in given if value is not None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from torch import Tensor
@@ -26,6 +27,7 @@ LABELS: tuple[Labels, ...] = ("averaged", "sampled")
 LABEL: tuple[Label, ...] = ("preference", "hard", "win-rates")
 VALUES: tuple[Values, ...] = ("scores", "win-rates", "last")
 SAMPLES: tuple[Samples, ...] = ("fresh-reference", "reference", "policy", "preferred", "compared")
+SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,20 @@ class Source:
             raise SpecError(f"a data set row has one {self.origin} answer, not {self.count}")
         if self.count is not None and self.count < 1:
             raise SpecError(f"a source gives at least 1 candidate, not {self.count}")
+        if not math.isfinite(self.share):
+            raise SpecError(f"a mixture's share must be a finite number, got {self.share}")
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        if self.sampling and not self.is_drawn:
+            raise SpecError(
+                f"nothing is drawn from the data set's {self.origin} answer, so it takes no sampling settings"
+            )
+        for name, _ in self.sampling:
+            if name not in SAMPLING:
+                raise SpecError(
+                    f"a source's sampling settings are {', '.join(SAMPLING)}, got {name!r}{nearest(name, SAMPLING)}"
+                )
 
     @property
     def is_drawn(self) -> bool:
@@ -103,8 +119,9 @@ class Route:
         pairing: which of the candidates are compared, a name of :func:`setsail.pairing.rule`.
         label: a pair's p is the labeler's ``preference`` itself, the ``hard`` decision for the likelier side, or
             ``sigmoid(w1 - w2)`` of the two candidates' win rates among all of them.
-        values: what an objective over groups reads: the labeler's scores, win rates among all candidates, or the
-            preference of each over the ``last`` candidate, which is then not itself compared.
+        values: what an objective over groups reads: the labeler's scores (win rates where it only compares), win rates
+            among all candidates, or the preference of each over the ``last`` candidate, which is then not itself
+            compared.
         acquire: share of the drawn groups of a step that are sent to the labeler: those whose implicit margin is
             largest; the others are dropped.
     """
@@ -164,6 +181,30 @@ class Route:
             raise SpecError(
                 f"route {self.name!r}: acquire={self.acquire} saves calls of a labeler on completions of the policy; "
                 "this route has none"
+            )
+        if self.acquire < 1 and self.correction:
+            raise SpecError(
+                f"route {self.name!r}: the online correction needs independent draws, but acquire={self.acquire} keeps "
+                "those of large margin; set acquire to 1 or the correction to 0"
+            )
+        if self.label != "preference" and self.preference not in ("labeler", "implicit"):
+            raise SpecError(
+                f"route {self.name!r}: label={self.label!r} is read off a judgement of the candidates, but with "
+                f"preference={self.preference!r} there is none; use label='preference'"
+            )
+        self._check_count()
+
+    def _check_count(self) -> None:
+        """Enough candidates for one comparison, where no source leaves its count open."""
+        if any(source.count is None for source in self.candidates):
+            return
+        given = self.number_of_candidates(0)
+        compared, needed = given - (self.values == "last"), self.rule.size or 2
+        if compared < needed:
+            yardstick = " besides the one that values='last' compares them with" if self.values == "last" else ""
+            raise SpecError(
+                f"route {self.name!r}: {self.pairing} pairs need {needed} candidates{yardstick}, but its sources give "
+                f"{compared}; name another source, or leave a count open (count=None)"
             )
 
     def _check_numbers(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from setsail.core import SpecError, nearest
 from setsail.methods.coherence import check_coherence
 from setsail.methods.parts import Addend, Route
-from setsail.objectives import GroupObjective, PairwiseObjective, robust
+from setsail.objectives import SURROGATES, GroupObjective, PairwiseObjective, robust
 from setsail.reference import ReferenceRule
 
 
@@ -102,6 +102,11 @@ class Method:
         return "values" in inspect.signature(self.objective).parameters
 
     @property
+    def is_policy_gradient(self) -> bool:
+        """Whether the objective is the surrogate of a policy gradient: its value means nothing."""
+        return self.objective in SURROGATES
+
+    @property
     def needs_labeler(self) -> bool:
         """Whether a reward model, judge or program must label pairs."""
         return any(route.preference == "labeler" for route in self.active_routes)
@@ -159,7 +164,8 @@ class Method:
             weights, coefficients, corrections: by route name.
             labels, pairing: for every route that has a choice (``pairing``: those that draw from the policy).
             addends: coefficients by addend name.
-            robust_radius, reference, staleness, generations: as the attributes of the same name.
+            robust_radius, reference, staleness, generations: as the attributes of the same name. An opponent that is
+                one move behind the reference moves when the new one does.
 
         Raises:
             SpecError: a name that the method does not have, or a combination that makes no sense.
@@ -188,10 +194,17 @@ class Method:
             ),
             robust_radius=self.robust_radius if robust_radius is None else robust_radius,
             reference=self.reference if reference is None else reference,
+            opponent=self._opponent_beside(reference),
             staleness=self.staleness if staleness is None else staleness,
             generations=self.generations if generations is None else generations,
         )
         return replace(changed, modified=(*self.modified, *changed._differences(self)))
+
+    def _opponent_beside(self, reference: ReferenceRule | None) -> ReferenceRule | None:
+        """The opponent beside another reference: one that is a move behind keeps step with it."""
+        if reference is None or self.opponent is None or self.opponent.follows != "reference":
+            return self.opponent
+        return replace(self.opponent, steps=reference.steps)
 
     def _differences(self, other: Method) -> tuple[str, ...]:
         names = ("parameters", "routes", "addends", "robust_radius", "reference", "staleness", "generations")

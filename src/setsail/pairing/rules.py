@@ -81,7 +81,8 @@ def win_rates(preference: Matrix) -> tuple[float | None, ...]:
     for i, row in enumerate(preference):
         others = [value for j, value in enumerate(row) if j != i]
         given = [value for value in others if value is not None]
-        rates.append(sum(given) / len(given) if given and len(given) == len(others) else None)
+        # fsum: candidates that say the same tie exactly, in whatever order the others stand.
+        rates.append(math.fsum(given) / len(given) if given and len(given) == len(others) else None)
     return tuple(rates)
 
 
@@ -116,15 +117,16 @@ def all_pairs(standing: Standing) -> Groups:
 
 
 def best(standing: Standing) -> Groups:
-    """The best candidate alone, to be imitated; a tie of all gives nothing, since nothing was selected.
+    """The best candidate alone, to be imitated: of several best the earliest, also where all are alike.
+
+    A tie of all must count: leaving it out would take mass from what is drawn often, and the law of what is imitated
+    would no longer be that of the best of n.
 
     >>> best(Standing(3, [0.1, 2.0, -1.0]))
     [(1,)]
     """
     ranked = _ranked(standing)
-    if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[-1][0]):
-        return []
-    return [(ranked[0][1],)]
+    return [(ranked[0][1],)] if ranked else []
 
 
 def everyone(standing: Standing) -> Groups:

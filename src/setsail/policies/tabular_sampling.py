@@ -58,7 +58,37 @@ def reshaped(policy: EnumerablePolicy, sampling: Sampling) -> EnumerablePolicy:
     return _like(policy, table)
 
 
+def next_token_log_probs(policy: EnumerablePolicy) -> Tensor:
+    """``log pi(token|x, prefix)``, shape ``(prompts, prefixes, vocabulary)``, nats, with gradient.
+
+    A response of a policy that is not over tokens is its only token, drawn after the empty prefix.
+
+    >>> next_token_log_probs(TabularPolicy.uniform(prompts=2, responses=5)).shape
+    torch.Size([2, 1, 5])
+    """
+    return policy.next_token_log_probs() if isinstance(policy, TabularTokenPolicy) else policy.log_probs().unsqueeze(1)
+
+
+def visits(policy: EnumerablePolicy) -> Tensor:
+    """The share of each response's tokens that are drawn after each prefix, shape ``(responses, prefixes)``.
+
+    Rows sum to 1: with it, values at prefixes become means over the tokens of responses.
+
+    >>> visits(TabularTokenPolicy.uniform(prompts=1, vocabulary=2, max_length=2)).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]]
+    """
+    if not isinstance(policy, TabularTokenPolicy):
+        return torch.ones(policy.log_probs().shape[1], 1, dtype=torch.float64)
+    row = {prefix: index for index, prefix in enumerate(policy.prefixes())}
+    table = torch.zeros(len(policy.sequences()), len(row), dtype=torch.float64)
+    for response, sequence in enumerate(policy.sequences()):
+        for position in range(len(sequence)):
+            table[response, row[sequence[:position]]] = 1 / len(sequence)
+    return table
+
+
 def _next_token(policy: EnumerablePolicy) -> Tensor:
+    """What is reshaped and mixed: a table of the parameters' own shape."""
     if isinstance(policy, TabularTokenPolicy):
         return policy.next_token_log_probs().detach()
     return policy.log_probs().detach()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from setsail.core import SpecError
+from setsail.core import SpecError, nearest
+
+Followed = Literal["policy", "reference"]
+FOLLOWED: tuple[Followed, ...] = ("policy", "reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +21,9 @@ class ReferenceRule:
             ``steps = 1`` are an exponential moving average.
         momentum: at each move the *policy* is first extrapolated, ``theta <- theta + momentum (theta - theta_last)``
             with theta_last the weights it had been trained to by the move before (arXiv 2410.06293).
-        anchor: share of the starting policy in the reference's log-probs,
-            ``anchor log pi_0 + (1 - anchor) log pi_ref``: the product of two frozen policies, whose normalizer cancels
-            between the completions of a prompt (arXiv 2407.00617).
+        anchor: share of the starting reference (by default the starting policy) in the reference's log-probs,
+            ``anchor log pi_0 + (1 - anchor) log pi_t`` with pi_t the policy of the last move: the product of two frozen
+            policies, whose normalizer cancels between the completions of a prompt (arXiv 2407.00617).
         follows: whose weights it takes over: the policy's, or (an opponent only) those the reference has before it
             moves, so that it is one move behind.
     """
@@ -29,7 +32,7 @@ class ReferenceRule:
     mixup: float = 1.0
     momentum: float = 0.0
     anchor: float = 0.0
-    follows: Literal["policy", "reference"] = "policy"
+    follows: Followed = "policy"
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -44,6 +47,11 @@ class ReferenceRule:
             raise SpecError(
                 f"anchor is the starting policy's share of the reference, in [0, 1), got {self.anchor}; for 1 keep the "
                 "reference fixed"
+            )
+        if self.follows not in FOLLOWED:
+            raise SpecError(
+                f"a frozen policy follows the {' or the '.join(FOLLOWED)}, got {self.follows!r}"
+                f"{nearest(self.follows, FOLLOWED)}"
             )
         if self.steps is None and (self.momentum or self.anchor):
             raise SpecError("momentum and anchor belong to a reference that moves; give it steps as well")

@@ -197,6 +197,11 @@ class SailConfig(TrainingArguments):
         check_generations(resolved, self.num_generations)
         check_soup(resolved, self.soup_model)
         corrected = [route.name for route in resolved.active_routes if route.correction]
+        if resolved.is_policy_gradient and not self.sampling.is_policy:
+            raise ConfigError(
+                f"method {resolved.name} is a policy gradient, which needs answers drawn from the policy itself, but "
+                f"the sampler reshapes it ({self._reshaped()}); use temperature 1 without truncation"
+            )
         if corrected and not self.sampling.is_policy:
             raise ConfigError(
                 f"the online correction of {', '.join(corrected)} needs answers drawn from the policy "

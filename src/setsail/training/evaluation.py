@@ -11,7 +11,7 @@ from torch import Tensor
 
 from setsail.core import Candidates, Completion, Engine, Labeler, Prompt, Row, Sampling
 from setsail.methods import Method
-from setsail.objectives import SURROGATES, LogProbs, k1, k3
+from setsail.objectives import LogProbs, k1, k3
 from setsail.training.loss import right
 from setsail.training.meter import Meter
 
@@ -66,7 +66,7 @@ class Evaluator:
         reference = torch.stack([logps.double().sum() for logps in self.score_reference(prompts, sides)])
         lengths = torch.tensor([side.length for side in sides])
         logps = LogProbs(policy[::2], policy[1::2], reference[::2], reference[1::2], lengths[::2], lengths[1::2])
-        if not self.method.reads_values and self.method.objective not in SURROGATES:
+        if not self.method.reads_values and not self.method.is_policy_gradient:
             p = torch.tensor([row.p for row in rows], dtype=torch.float64)
             meter.add("loss", self.method.bound_objective()(logps, p))
         reward = self.method.beta * (policy - reference)

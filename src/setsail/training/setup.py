@@ -88,7 +88,18 @@ def build_frozen(policy: PolicySetup, given: Any, method: Method, config: SailCo
     fresh, rule = policy.fresh_adapter, method.reference
     opponent = None
     if method.opponent is not None:
-        opponent = hold_reference(policy.model, fresh_adapter=fresh, moves=method.opponent.moves, name="opponent")
+        before = given if method.opponent.follows == "reference" else None
+        if before is not None:
+            # The reference of an earlier round: what it is one move behind is the policy itself.
+            given = None
+        if before is not None and is_peft(policy.model):
+            raise ConfigError(
+                f"method {method.name} compares the policy with the one of the round before, and with an adapter both "
+                "are adapters; leave out ref_model (the first round then learns from offline pairs alone)"
+            )
+        opponent = hold_reference(
+            policy.model, fresh_adapter=fresh, moves=method.opponent.moves, given=before, name="opponent"
+        )
     reference = hold_reference(policy.model, fresh_adapter=fresh, moves=rule.moves, given=given)
     if rule.anchor:
         start = hold_reference(policy.model, fresh_adapter=fresh, moves=False, name="anchor")

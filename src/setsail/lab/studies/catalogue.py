@@ -8,14 +8,23 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from setsail.core import ConfigError, nearest
+from setsail.lab.studies.egpo import STUDY as EGPO
+from setsail.lab.studies.exploration import STUDY as EXPLORATION
 from setsail.lab.studies.f_divergences import STUDY as F_DIVERGENCES
+from setsail.lab.studies.hard_labels import STUDY as HARD_LABELS
+from setsail.lab.studies.momentum import STUDY as MOMENTUM
+from setsail.lab.studies.nash_md import STUDY as NASH_MD
 from setsail.lab.studies.online_offline import STUDY as ONLINE_OFFLINE
+from setsail.lab.studies.over_optimization import STUDY as OVER_OPTIMIZATION
 from setsail.lab.studies.published_hook import STUDY as PUBLISHED_HOOK
 from setsail.lab.studies.records import Study, StudyResult
+from setsail.lab.studies.rounds import STUDY as ROUNDS
 from setsail.lab.studies.sail_objective import STUDY as SAIL_OBJECTIVE
 from setsail.lab.studies.sail_variance import STUDY as SAIL_VARIANCE
 from setsail.lab.studies.samplers import STUDY as SAMPLERS
+from setsail.lab.studies.self_play import STUDY as SELF_PLAY
 from setsail.lab.studies.sharpening import STUDY as SHARPENING
+from setsail.lab.studies.soup import STUDY as SOUP
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
     {
@@ -29,6 +38,17 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
             SAMPLERS,
             ONLINE_OFFLINE,
             F_DIVERGENCES,
+            # Rounds and references; exploration; learnt rewards.
+            ROUNDS,
+            MOMENTUM,
+            SOUP,
+            EXPLORATION,
+            OVER_OPTIMIZATION,
+            # Preference games.
+            EGPO,
+            NASH_MD,
+            SELF_PLAY,
+            HARD_LABELS,
         )
     }
 )

@@ -197,7 +197,7 @@ def _claims_on_margins() -> list[Claim]:
     return [
         claim("DPO, probability 0.8, beta 0.1: margin", margins("DPO, probability 0.8")[-1], "=", 13.8629, 1e-4),
         claim("DPO, verdicts: margin after 5000 steps of rate 5", endless, "=", 62.0, 0.5),
-        claim("that margin by the differential equation", endless, "=", law(MARGIN_STEPS), 0.05),
+        claim("DPO, verdicts: that margin against the differential equation's", endless, "=", law(MARGIN_STEPS), 0.05),
         claim(
             "IPO, probability 0.8: margin, (2 P - 1) / (2 beta)", margins("IPO, probability 0.8")[-1], "=", 3.0, 1e-6
         ),
@@ -206,11 +206,11 @@ def _claims_on_margins() -> list[Claim]:
 
 
 def _claims_on_games() -> list[Claim]:
-    soft, drawn, hard, own, _, gaps, starts = zip(*(moved(seed) for seed in range(GAMES)), strict=True)
+    soft, drawn, hard, own, _, gaps, _ = zip(*(moved(seed) for seed in range(GAMES)), strict=True)
     return [
         claim("online IPO at the equilibrium, probabilities: largest gradient of ten games", max(soft), "<=", 1e-14),
-        claim("with labels drawn from them", max(drawn), "<=", 1e-14),
-        claim("with verdicts: smallest of ten games", min(hard), ">=", 0.078),
+        claim("the same with labels drawn from the probabilities: largest gradient", max(drawn), "<=", 1e-14),
+        claim("the same with verdicts: smallest gradient", min(hard), ">=", 0.078),
         claim(
             "verdicts come to rest at the equilibrium of the rounded game: largest gradient there",
             max(own),
@@ -218,12 +218,6 @@ def _claims_on_games() -> list[Claim]:
             1e-14,
         ),
         claim("where verdicts come to rest: largest duality gap of ten games", max(gaps), ">=", 0.05),
-        claim(
-            "games, of ten, in which that is more exploitable than the untrained reference",
-            sum(gap > start for gap, start in zip(gaps, starts, strict=True)),
-            ">=",
-            1,
-        ),
     ]
 
 
@@ -232,9 +226,8 @@ def _claims_on_dpo() -> list[Claim]:
     soft = online_run(PROBABILITY)[100][1]
     return [
         claim("online DPO, probabilities: E[r] - KL, the optimum of RLHF", reward - kl, "=", 1.5899, 6e-5),
-        claim("drawn labels: KL after 100 steps", drawn, "=", soft, 1e-9),
-        claim("verdicts: KL after 1000 steps over that of the optimum", hard / 0.2965, ">=", 5.0),
-        claim("verdicts: KL after 1000 steps over that after 100", hard / online_run(VERDICT)[100][1], ">=", 1.1),
+        claim("online DPO, drawn labels: KL after 100 steps, that under probabilities", drawn, "=", soft, 1e-9),
+        claim("online DPO, verdicts: KL after 1000 steps over that of the optimum", hard / 0.2965, ">=", 5.0),
     ]
 
 
@@ -274,6 +267,6 @@ STUDY = Study(
     question="What is lost when a judge only says which answer is better?",
     result="DPO loses its optimum, online IPO rests at another equilibrium; two orders undo a position bias",
     source="arXiv 2402.04792; arXiv 2310.12036; arXiv 2503.08942",
-    seconds=8,
+    seconds=7,
     find=find,
 )

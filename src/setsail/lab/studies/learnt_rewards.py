@@ -125,6 +125,14 @@ def best_kl(name: str, worlds: slice = slice(None)) -> float:
     return max(found, key=lambda kl: float(found[kl][worlds].mean()))
 
 
+def lucky_mass(kl: float) -> Tensor:
+    """Mass that the policy of one model has on responses that won all of their one to three comparisons."""
+    given, wins = setting(), setting().data.wins()
+    won, lost = wins.sum(-1), wins.sum(-2)
+    policy = tilted_to(given.reference, learnt_by(ONE), kl)
+    return expected(policy, ((won > 0) & (won <= 3) & (lost == 0)).to(torch.float64))
+
+
 # Best of n.
 
 DRAWS = 512

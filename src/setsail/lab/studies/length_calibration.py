@@ -32,7 +32,7 @@ def _implicit_only(beta: float = 1.0) -> Method:
 
 
 @cache
-def _synthetic_gaps() -> list[float]:
+def synthetic_gaps() -> list[float]:
     """Mean length of the best minus that of the worst of eight, for each alpha of the grid."""
     lengths, scores = drawn_scores()
     return [_gap((scores - alpha * lengths).tolist(), lengths.tolist()) for alpha in GRID]
@@ -140,7 +140,7 @@ def figure() -> Figure:
         x_label="alpha, nats a token",
         y_label="length of best - length of worst, tokens",
         curves=[
-            Curve(label="400 prompts, best and worst of 8", x=GRID, y=_synthetic_gaps(), style="line+points"),
+            Curve(label="400 prompts, best and worst of 8", x=GRID, y=synthetic_gaps(), style="line+points"),
             Curve(label="equally long", x=[GRID[0], GRID[-1]], y=[0.0, 0.0], style="dashed", color=6),
         ],
     )
@@ -161,7 +161,7 @@ def figure() -> Figure:
 
 def claims() -> list[Claim]:
     """What the search for alpha finds, and what it does to the length of the answers."""
-    gaps = _synthetic_gaps()
+    gaps = synthetic_gaps()
     place = min(range(len(GRID)), key=lambda index: abs(gaps[index]))
     plain, calibrated = _rounds(False), _rounds(True)
     return [
@@ -185,7 +185,7 @@ def claims() -> list[Claim]:
             tolerance=0.004,
         ),
         Claim(
-            sentence="DICE, exact rounds: tokens gained in the first round, as a share of those gained without alpha",
+            sentence="DICE, exact rounds: tokens gained in the first round, share of those gained without alpha",
             measured=(calibrated[1].length - calibrated[0].length) / (plain[1].length - plain[0].length),
             relation="<=",
             expected=0.25,

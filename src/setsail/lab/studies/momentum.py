@@ -346,6 +346,6 @@ STUDY = Study(
     question="What does momentum between rounds buy?",
     result="1 / (1 - momentum) times the progress of a round, on the same curve of reward against KL: a smaller beta",
     source="arXiv 2410.06293, accelerated preference optimization",
-    seconds=4,
+    seconds=3,
     find=find,
 )

@@ -114,8 +114,8 @@ def claims() -> list[Claim]:
         claim(
             "gaps -0.4, -0.1, 0.1, 0.4, bias 0.6, one order: first said to win, of 4", int((one > 0.5).sum()), "=", 4
         ),
-        claim("both orders averaged: said rightly, of 4", right, "=", 4),
-        claim("verdicts of both orders averaged: ties, of 4", int((verdicts == 0.5).sum()), "=", 4),
+        claim("the same gaps, both orders averaged: said rightly, of 4", right, "=", 4),
+        claim("the same gaps, verdicts of both orders averaged: ties, of 4", int((verdicts == 0.5).sum()), "=", 4),
         claim(
             "online DPO's gradient under one order against both averaged: difference", order_difference(), "<=", 1e-14
         ),

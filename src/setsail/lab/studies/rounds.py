@@ -156,6 +156,10 @@ def _apart(found: Sequence[float], wanted: Sequence[float]) -> float:
     return max(abs(one - other) for one, other in zip(found, wanted, strict=True))
 
 
+def _text(shares: Shares) -> str:
+    return f"({', '.join(f'{share:.4f}' for share in shares)})"
+
+
 def _preference_claims() -> list[Claim]:
     published = [
         (FIXED, "uniform", 3, (0.0900, 0.2447, 0.6652)),
@@ -165,7 +169,7 @@ def _preference_claims() -> list[Claim]:
     ]
     claims = [
         Claim(
-            sentence=f"iterative DPO, reference {rule}, {world} start, three rounds: distance to {wanted}",
+            sentence=f"iterative DPO, reference {rule}, {world} start, round {number}: distance to {_text(wanted)}",
             measured=_apart(_preference_rounds(rule, world)[number], wanted),
             relation="<=",
             expected=6e-5,
@@ -177,7 +181,7 @@ def _preference_claims() -> list[Claim]:
         for number, shares in enumerate(_preference_rounds(MOVING, "tilted", 6))
         if number
     )
-    sentence = "a moving reference: round t is the optimum of RLHF at beta / t, t = 1 to 6: largest difference"
+    sentence = "moving reference: round t is the optimum at beta / t, t = 1 to 6: largest difference"
     return [*claims, Claim(sentence=sentence, measured=annealed, relation="<=", expected=1e-12)]
 
 
@@ -189,8 +193,12 @@ def _selection_claims() -> list[Claim]:
     best_of_four, cooler = (0.0256, 0.2145, 0.4160, 0.3439), (0.0327, 0.2490, 0.4246, 0.2937)
     texts = [
         ("RAFT: t rounds of best of 4 are best of 4^t, t = 1 to 3: largest difference", largest, 1e-9),
-        (f"RAFT, first round: distance to {best_of_four}", _apart(rounds[1], best_of_four), 1e-9),
-        (f"RAFT drawn at temperature 0.85: distance to {cooler}", _apart(_selection_rounds(0.85)[1], cooler), 6e-5),
+        (f"RAFT, first round: distance to {_text(best_of_four)}", _apart(rounds[1], best_of_four), 1e-9),
+        (
+            f"RAFT drawn at temperature 0.85: distance to {_text(cooler)}",
+            _apart(_selection_rounds(0.85)[1], cooler),
+            6e-5,
+        ),
     ]
     claims = [Claim(sentence=text, measured=found, relation="<=", expected=most) for text, found, most in texts]
     second = Claim(
@@ -221,7 +229,7 @@ def _demonstration_claims() -> list[Claim]:
             _apart(_demonstration_rounds(MOVING, 3.0)[1], (root / root.sum()).tolist()),
         ),
         (
-            "SPIN with the reference left at the start returns to the start in the second round: largest difference",
+            "SPIN with a fixed reference is back at the start after two rounds: largest difference",
             _apart(left[2], start.tolist()),
         ),
     ]
@@ -298,6 +306,6 @@ STUDY = Study(
     question="Where do rounds lead, and what does the reference have to do with it?",
     result="a fixed reference stops at the optimum of RLHF; a moving one takes beta / t in round t",
     source="arXiv 2312.16682, arXiv 2405.07863, arXiv 2304.06767, arXiv 2401.01335, arXiv 2406.09760",
-    seconds=4,
+    seconds=3,
     find=find,
 )

@@ -184,12 +184,12 @@ def _claims_on_sppo() -> list[Claim]:
     fitted, exact = regression(1000.0)
     return [
         claim("SPPO, eta 0.1, 4000 rounds: exploitability of the average iterate", average, "=", 0.0015, 5e-5),
-        claim("there: exploitability of the last iterate", last, "=", 0.110, 5e-4),
+        claim("SPPO, eta 0.1, 4000 rounds: exploitability of the last iterate", last, "=", 0.110, 5e-4),
         claim("SPPO's regression off the step, eta 0.1", regression_error(0.1), "=", 2.3e-8, 1e-9),
         claim("SPPO's regression off the step, eta 1", regression_error(1.0), "=", 2.1e-5, 1e-6),
         claim("SPPO's regression off the step, eta 5", regression_error(5.0), "=", 2.0e-3, 1e-4),
-        claim("at the paper's eta of 1000 the step leaves one answer: its share", exact.max().item(), ">=", 1 - 1e-9),
-        claim("and the regression does not: its largest share", fitted.max().item(), "<=", 0.8),
+        claim("eta 1000: largest share after the exponential-weights step", exact.max().item(), ">=", 1 - 1e-9),
+        claim("eta 1000: largest share after SPPO's regression", fitted.max().item(), "<=", 0.8),
     ]
 
 
@@ -217,33 +217,35 @@ def _claims_on_inpo() -> list[Claim]:
         ),
         claim("INPO's threshold on the cycle at tau 0.1", laws.threshold(0.1), "=", (0.01 + 1 / 12) / 0.2, 1e-9),
         claim(
-            "eta 0.46, below it: largest deviation after 4000 rounds",
+            "INPO, tau 0.1, eta 0.46, below the threshold: largest deviation after 4000 rounds",
             laws.off_uniform(laws.inpo_run(0.46).last).item(),
             "=",
             0.0613,
             5e-5,
         ),
         claim(
-            "eta 0.48, above it: largest deviation",
+            "INPO, tau 0.1, eta 0.48, above the threshold: largest deviation after 4000 rounds",
             laws.off_uniform(laws.inpo_run(0.48).last).item(),
             "=",
             4.5e-13,
             1e-14,
         ),
         claim(
-            "below it all the same: largest deviation of the average",
+            "INPO, tau 0.1, eta 0.46: largest deviation of the average of 4000 rounds",
             laws.off_uniform(laws.inpo_run(0.46).average).item(),
             "<=",
             3e-5,
         ),
         claim(
-            "published tau 0.0025 and eta 0.0075: factor a round",
+            "INPO, published tau 0.0025 and eta 0.0075: factor a round",
             lab.local_factor(lab.inpo_exact, cycle, eta, at=cycle.reference),
             "=",
             38.5,
             0.05,
         ),
-        claim("with them, from (0.34, 0.33, 0.33): largest share after two rounds", second, ">=", 0.999),
+        claim(
+            "INPO, published constants, from (0.34, 0.33, 0.33): largest share after two rounds", second, ">=", 0.999
+        ),
     ]
 
 
@@ -259,7 +261,7 @@ def _claims_on_dno() -> list[Claim]:
         claim("30 rounds of DNO: error of P(pi+ > pi) = 1/2 + eta (KL + KL back)", error, "<=", 1e-13),
         claim("30 rounds of DNO: least P(pi+ > pi) - 1/2 - eta KL", least, ">=", 0.0),
         claim(
-            "yet on the uneven cycle exploitability after 4000 rounds, over that of the start",
+            "DNO, eta 10, uneven cycle: exploitability after 4000 rounds over that of the start",
             (laws.exponential_weights().gap[-1] / laws.exponential_weights().gap[0]).item(),
             ">=",
             2.0,
@@ -367,8 +369,8 @@ def find() -> StudyResult:
 STUDY = Study(
     name="self-play",
     question="Do SPPO, DNO and INPO settle where preferences go in circles?",
-    result="averages approach the Nash policy, last iterates circle unless eta exceeds a threshold; defaults collapse",
+    result="averages approach the Nash policy; last iterates circle, INPO's unless eta exceeds a threshold",
     source="arXiv 2405.00675; arXiv 2404.03715; arXiv 2407.00617",
-    seconds=5,
+    seconds=3,
     find=find,
 )

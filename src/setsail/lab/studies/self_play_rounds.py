@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from setsail import lab
+from setsail.lab.newton import newton_step
 from setsail.lab.studies.game_runs import drawn_from, frozen_policy, game_world
 from setsail.methods import Method, Source, get, route_loss
 from setsail.policies.tabular import TabularPolicy
@@ -26,7 +27,10 @@ TAU_SHARE = 1 / 3
 
 
 def minimize(loss: Callable[[TabularPolicy], Tensor], start: Tensor) -> Tensor:
-    """The policy of least loss: quasi-Newton, then Newton steps while they lower the gradient."""
+    """The policy of least loss: quasi-Newton, then Newton steps while they lower the gradient.
+
+    Newton's method alone will not do: a loss of log-ratios, such as SPPO's, need not be convex in the logits.
+    """
     policy = TabularPolicy(start.detach()[None].clone())
     optimizer = torch.optim.LBFGS(
         policy.parameters(), max_iter=500, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe"
@@ -41,13 +45,14 @@ def minimize(loss: Callable[[TabularPolicy], Tensor], start: Tensor) -> Tensor:
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     size, logits = float("inf"), policy.logits
     for _ in range(20):
-        (slope,) = torch.autograd.grad(loss(policy), logits, create_graph=True)
+        value = loss(policy)
+        (slope,) = torch.autograd.grad(value, logits, retain_graph=True)
         if not slope.norm() < size:
             break
         size, kept = slope.norm().item(), logits.detach().clone()
-        rows = [torch.autograd.grad(entry, logits, retain_graph=True)[0][0] for entry in slope[0]]
+        step = newton_step(value, policy)
         with torch.no_grad():
-            logits.sub_((torch.linalg.pinv(torch.stack(rows)) @ slope[0])[None])
+            logits.sub_(step.view_as(logits))
     return kept[0].log_softmax(-1)
 
 
