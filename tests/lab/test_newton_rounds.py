@@ -51,6 +51,21 @@ def test_a_round_ends_where_gradient_descent_ends() -> None:
     assert _apart(solved, walked) < 1e-9
 
 
+def test_routes_count_by_their_weight() -> None:
+    """Under preferences that no reward explains, two samplers have two minima."""
+    policy, world = lab.golden_world()
+    cycle = torch.tensor([[[0.5, 0.9, 0.3], [0.1, 0.5, 0.6], [0.7, 0.4, 0.5]]], dtype=torch.float64)
+    world = replace(world, preference=cycle, reward=None)
+    method = get("samplers-mix-p").configured(parameters={"beta": 0.5}, weights={"uniform": 0.9, "tilted": 0.1})
+    sampler, found = policy.frozen(), TabularPolicy(policy.log_probs())
+    newton = Newton()
+    for _ in range(STEPS):
+        step = newton(method, found, world, sampler)
+        with torch.no_grad():
+            found.logits.sub_(step.view_as(found.logits))
+    assert lab.mixture_gradient(method, found, world, sampler=sampler).abs().max().item() < 1e-12
+
+
 def test_what_is_kept_is_not_used_for_other_frozen_policies() -> None:
     policy, world = lab.golden_world()
     method = get("dice").configured(parameters={"beta": 1.0}, generations=2)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exact_rounds import law, scored_world, shares
+from exact_rounds import law, scored_world
 from torch import Tensor
 
 from setsail import lab
@@ -49,9 +49,9 @@ def test_without_its_bonus_xpo_is_online_dpo_between_policy_and_reference_bit_fo
 def test_the_bonus_of_xpo_is_reference_minus_policy(alpha: float) -> None:
     policy, world = _bandit()
     found = _bonus(get("xpo").configured(addends={"optimism": alpha}), policy, world)
-    wanted = alpha * (torch.tensor(shares(REFERENCE)) - torch.tensor(shares(policy)))
-    torch.testing.assert_close(found, wanted.double(), atol=1e-7 * alpha, rtol=0)
-    # At the reference there is none, and nothing else would move there either if all answers tied.
+    wanted = alpha * (REFERENCE.log_probs().exp() - policy.log_probs().exp()).detach()[0]
+    torch.testing.assert_close(found, wanted, atol=1e-15, rtol=0)
+    # At the reference there is none.
     at_reference = TabularPolicy(REFERENCE.logits)
     assert _bonus(get("xpo").configured(addends={"optimism": alpha}), at_reference, world).abs().max().item() < 1e-16
 

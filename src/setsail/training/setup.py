@@ -12,6 +12,7 @@ from setsail.policies import (
     Extrapolation,
     FrozenPolicies,
     ProductReference,
+    Reference,
     add_adapter,
     base_of,
     disable_dropout,
@@ -100,10 +101,14 @@ def build_frozen(policy: PolicySetup, given: Any, method: Method, config: SailCo
         opponent = hold_reference(
             policy.model, fresh_adapter=fresh, moves=method.opponent.moves, given=before, name="opponent"
         )
-    reference = hold_reference(policy.model, fresh_adapter=fresh, moves=rule.moves, given=given)
+    reference: Reference
     if rule.anchor:
-        start = hold_reference(policy.model, fresh_adapter=fresh, moves=False, name="anchor")
-        reference = ProductReference(start, reference, rule.anchor)
+        # A reference of the user's own is where the anchor lies; what moves starts as the policy.
+        start = hold_reference(policy.model, fresh_adapter=fresh, moves=False, given=given, name="anchor")
+        moving = hold_reference(policy.model, fresh_adapter=fresh, moves=True)
+        reference = ProductReference(start, moving, rule.anchor)
+    else:
+        reference = hold_reference(policy.model, fresh_adapter=fresh, moves=rule.moves, given=given)
     extrapolation = Extrapolation(policy.model, rule.momentum) if rule.momentum else None
     return FrozenPolicies(method, reference, opponent, extrapolation)
 

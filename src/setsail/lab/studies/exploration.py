@@ -204,7 +204,7 @@ def _self_exploring(alpha: float) -> tuple[float, ...]:
     policy, world = _bandit()
     policy = TabularPolicy(SHARES.log())
     method = get("selm").configured(parameters={"beta": BETA}, addends={"optimism": alpha * BETA})
-    for _ in lab.train(method, policy, world, steps=20 * method.reference.steps if method.reference.steps else 0):
+    for _ in lab.train(method, policy, world, steps=20 * (method.reference.steps or 1)):
         pass
     return tuple(policy.log_probs().exp()[0].tolist())
 
@@ -233,11 +233,6 @@ def _method_slopes() -> tuple[float, float, float]:
 
 
 def _claims() -> list[Claim]:
-    apart, wrong, alone = _method_slopes()
-    slopes = _slopes()
-    policy, world = _bandit()
-    selm = _slope(floored_log_ratio, SHARES[0], policy, world)
-    rpo = -_slope(negative_log_likelihood, SHARES[0], policy, world)
     found = [
         ("alpha 0.02", _named(PAPER, ALPHA).count, 20),
         ("no bonus", _named(PAPER, 0.0).count, 0),
@@ -250,7 +245,8 @@ def _claims() -> list[Claim]:
             sentence=f"mean mass on it after 60 labels, {PAPER}, alpha 0.02",
             measured=mean(_named(PAPER, ALPHA).ends),
             expected=0.90,
-            tolerance=0.02,
+            # One standard error of twenty runs, each of which ends with nearly all of the mass on it or none.
+            tolerance=0.07,
         ),
         Claim(
             sentence=f"runs of 20 that find it, {MEMORY}, alpha 0.02",
@@ -264,6 +260,17 @@ def _claims() -> list[Claim]:
             relation=">=",
             expected=0.9,
         ),
+        *_gradient_claims(),
+    ]
+
+
+def _gradient_claims() -> list[Claim]:
+    apart, wrong, alone = _method_slopes()
+    slopes = _slopes()
+    policy, world = _bandit()
+    selm = _slope(floored_log_ratio, SHARES[0], policy, world)
+    rpo = -_slope(negative_log_likelihood, SHARES[0], policy, world)
+    return [
         *(
             Claim(sentence=text, measured=error, relation="<=", expected=1e-14)
             for text, error in (
