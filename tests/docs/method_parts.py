@@ -7,28 +7,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from setsail.core import SpecError
-from setsail.methods import Method, Route, Source
+from meanings import ADDENDS, BETA, OF_AN_OBJECTIVE, PARAMETERS, PLAIN
 
-PARAMETERS = {
-    "label_smoothing": "eps, the assumed share of flipped labels",
-    "length_normalize": "divide each log-prob by its completion's length",
-}
-IMPLICIT = "scale of the implicit reward, `u = beta d`: the larger, the closer to the reference"
-BETA = {
-    "dpo": IMPLICIT,
-    "ipo": "the margin aimed at is `d = 1/(2 beta)`: the larger, the closer to the reference",
-    "slic": "the hinge is at `d = 1/beta`: the larger, the closer to the reference",
-    "sppo": "1/eta of the paper: the log-ratio aimed at is `(w - 1/2)/beta`, w the win rate",
-    "online_ipo": "strength of the KL penalty: the margin aimed at is the difference of the values over beta",
-    "nash_policy_gradient": "tau of the paper, strength of the KL penalty to the reference",
-}
-"""What beta means, by objective: the same letter stands for a scale, a penalty or the inverse of a step."""
-ADDENDS = {
-    "forward_kl": "gamma of the penalty",
-    "token_forward_kl": "gamma of the penalty",
-    "optimism": "multiplies the mean of the term, log-probs in nats",
-}
+from setsail.core import SpecError
+from setsail.methods import Addend, Method, Route, Source
+from setsail.methods.facts import FACTS
+
 SYMBOLS = {"ddp": ("r", "rho", ""), "dpp": ("p", "pi", "pi"), "dpr": ("g", "", "gamma")}
 """Weight, coefficient and correction of SAIL's routes in the paper, where they stand beside offline pairs."""
 PREFERENCES = {"dataset": "data set", "first": "the first is better", "implicit": "implicit reward of the last round"}
@@ -39,8 +23,23 @@ COMPARED = {
     "best": "the best alone",
     "all": "all together",
     "tilted": "one drawn by exp(score), one by exp(-score)",
+    "each": "each by itself",
+    "rank-filter:best-random": "one alone: half the time the best, else a random other",
+    "rank-filter:best-worst": "one alone: half the time the best, else the worst",
 }
-ONE_GROUP = frozenset({"first-two", "best-worst", "best", "all", "tilted"})
+OFFLINE = {
+    "pairs": ("data set", "the two"),
+    "lists": ("scores", "all together"),
+    "singles": ("good or bad", "each by itself"),
+}
+"""Preference and comparison of the data set's own answers, by the form in which a method reads them."""
+ANSWERS = {"pairs": 2, "lists": None, "singles": 1}
+"""Answers of an offline group; None: as many as the row has."""
+NUMBERS = {"mismatched": 2, "midpoint": 2}
+"""Answers scored without gradient for a number of the batch, for each that is trained on: policy and reference."""
+ONE_GROUP = frozenset(
+    {"first-two", "best-worst", "best", "all", "tilted", "rank-filter:best-random", "rank-filter:best-worst"}
+)
 LABELS = {"hard": "the likelier side, for certain", "win-rates": "sigmoid(w1 - w2) of the win rates"}
 VALUES = {"win-rates": "win rates", "last": "P against the last"}
 READ_BY_ADDENDS = {
@@ -53,7 +52,12 @@ READ_BY_ADDENDS = {
 
 
 def number(value: Any) -> str:
-    return str(value) if isinstance(value, bool) else f"{value:g}"
+    return str(value) if isinstance(value, bool | str) else f"{value:g}"
+
+
+def spelled(value: Any) -> str:
+    """As a command line has it: ``false``, not Python's ``False``, which would be read as a text."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -80,7 +84,8 @@ def equation(method: Method) -> str:
         facts.append(f"{method.update} updates")
     if method.staleness:
         facts.append(f"staleness up to {method.staleness}")
-    return f"```text\n{method.equation}\n```\n\n{'; '.join(facts)}. Source: {method.paper}.\n"
+    needed = "".join(f"\n`{argument}`: {FACTS[fact]}.\n" for argument, fact in method.facts.items())
+    return f"```text\n{method.equation}\n```\n\n{'; '.join(facts)}. Source: {method.paper}.\n{needed}"
 
 
 def reference(method: Method) -> str:
@@ -94,7 +99,9 @@ def reference(method: Method) -> str:
 
 def routes(method: Method) -> str:
     """Who answers, who prefers, which answers are compared and what is learnt of each, route by route."""
-    rows = [("offline", f"{method.offline_weight:g}", "data set", "data set", "the two", "")] if method.offline else []
+    rows = []
+    if method.offline:
+        rows = [("offline", f"{method.offline_weight:g}", "data set", *OFFLINE[method.form], "")]
     rows += [
         (
             each.name,
@@ -143,10 +150,10 @@ def _law(source: Source) -> str:
 
 def compared(route: Route, method: Method) -> str:
     """Which of the candidates are compared, and of how many rows."""
-    head, _, threshold = route.pairing.partition(":")
+    _, _, threshold = route.pairing.partition(":")
     count = route.number_of_candidates(method.generations) - (route.values == "last")
-    said = f"every pair with P >= {threshold}" if threshold else COMPARED[head]
-    if head == "first-two" and count == 2:
+    said = COMPARED.get(route.pairing, f"every pair with P >= {threshold}")
+    if route.pairing == "first-two" and count == 2:
         said = "the two"
     return said if route.acquire == 1 else f"{said}, in {route.acquire:g} of the rows: those with the largest abs(u)"
 
@@ -165,7 +172,7 @@ def cost(method: Method) -> str:
     """Frozen policies that are held, and answers drawn, judged, scored and trained on for a row, route by route."""
     # Added terms that read fresh answers of the reference draw one for every row, whatever its route.
     fresh = sum(addend.samples == "fresh-reference" for addend in method.addends)
-    rows = [("offline", f"{fresh}", "0", f"{2 + fresh}", f"{2 + fresh}")] if method.offline else []
+    rows = [_cost_offline(method, fresh)] if method.offline else []
     rows += [_cost_of(route, method, fresh) for route in method.routes]
     return f"{held(method)} Answers a row:\n\n" + table(
         ("route", "drawn", "judged", "scored frozen", "trained on"), rows
@@ -183,6 +190,14 @@ def held(method: Method) -> str:
     kept += ["weights and optimizer before each look-ahead"] if method.update == "extragradient" else []
     also = f" Also kept: {', '.join(kept)}." if kept else ""
     return f"Frozen policies: {', '.join(frozen)}.{also}"
+
+
+def _cost_offline(method: Method, fresh: int) -> tuple[str, ...]:
+    count = ANSWERS[method.form]
+    if count is None:
+        return "offline", f"{fresh}", "0", "all", "all"
+    more = sum(NUMBERS.get(fact, 0) for fact in method.facts.values())
+    return "offline", f"{fresh}", "0", f"{count + fresh + more}", f"{count + fresh}"
 
 
 def _cost_of(route: Route, method: Method, fresh: int) -> tuple[str, ...]:
@@ -217,13 +232,14 @@ def defaults(method: Method) -> str:
         rows.append((name, number(value), "" if preset is None else number(preset), f"`{flag}`", meaning))
 
     for name, value in method.parameters.items():
-        add(name, value, f"--{name} {value}", meaning_of(name, method))
+        flag = f"--{name} {value}" if name in PLAIN else f"--objective_parameters {name}={spelled(value)}"
+        add(name, value, flag, meaning_of(name, method))
     for route in method.routes:
         _add_route(add, method, route, published)
     for addend in method.addends:
         flag = f"--addend_coefficients {addend.name}={addend.coefficient:g}"
         preset = published.get("addends", {}).get(addend.name)
-        add(f"coefficient of {addend.name}", addend.coefficient, flag, ADDENDS[addend.name], preset)
+        add(f"coefficient of {addend.name}", addend.coefficient, flag, meaning_of_addend(addend), preset)
     if method.robust_radius:
         add("robust_radius", method.robust_radius, f"--robust_radius {method.robust_radius:g}", "rho, the label error")
     _add_draws_and_rounds(add, method)
@@ -233,11 +249,16 @@ def defaults(method: Method) -> str:
 def meaning_of(parameter: str, method: Method) -> str:
     """What a parameter of the objective means in this method."""
     if parameter != "beta":
-        return PARAMETERS[parameter]
+        return OF_AN_OBJECTIVE.get((method.objective.__name__, parameter)) or PARAMETERS[parameter]
     meaning = BETA[method.objective.__name__]
     if method.reference.anchor:
         meaning += f"; eta of the paper, whose tau is {method.reference.anchor:.3g} beta"
     return meaning
+
+
+def meaning_of_addend(addend: Addend) -> str:
+    """What the coefficient of an added term multiplies, and in which unit."""
+    return ADDENDS[addend.name].format(unit="a token" if addend.per_token else "an answer")
 
 
 def _add_route(add: Callable[..., None], method: Method, route: Route, published: Mapping[str, Any]) -> None:

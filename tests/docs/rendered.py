@@ -17,12 +17,17 @@ from transformers import TrainingArguments
 
 from setsail import methods
 from setsail.methods import Method
+from setsail.methods.migrating import migrations
 from setsail.training.config import SailConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PART = re.compile(r"<!-- generated: ([a-z ]+) -->\n(.*?)<!-- /generated -->", re.DOTALL)
 SUMMARIES = re.compile(r"<!-- methods:start -->\n(.*?)<!-- methods:end -->", re.DOTALL)
+
+
+NEEDED = {"pairs": "pairs", "lists": "scored lists", "singles": "marked answers"}
+"""What rows hold, by the form in which a method reads them."""
 
 
 def index() -> str:
@@ -43,7 +48,7 @@ def index() -> str:
 
 def needs(method: Method) -> str:
     """What a user must have."""
-    said = ["pairs" if method.needs_dataset_pairs else "prompts"]
+    said = [NEEDED[method.form] if method.needs_dataset_pairs else "prompts"]
     said += ["labeler"] if method.needs_labeler else []
     said += ["second model"] if method.soup_share else []
     return ", ".join(said)
@@ -78,6 +83,19 @@ def config_fields() -> str:
     return table(("field", "default", "meaning"), rows)
 
 
+def coming_from_trl() -> str:
+    """Where each name of TRL's leads."""
+    rows = [
+        (f"`{each.name}`", each.kind, _linked(each.method), f"`{each.settings}`" if each.settings else "", each.note)
+        for each in migrations().values()
+    ]
+    return table(("there", "is a", "here", "flags for its setting", "note"), rows)
+
+
+def _linked(method: str) -> str:
+    return f"[{method}](methods/{method}.md)" if method else "none"
+
+
 OF_A_METHOD = {
     "equation": equation,
     "routes": routes,
@@ -85,7 +103,7 @@ OF_A_METHOD = {
     "defaults": defaults,
     "deviations": deviations,
 }
-OF_A_PAGE = {"index": index, "config fields": config_fields}
+OF_A_PAGE = {"index": index, "config fields": config_fields, "coming from trl": coming_from_trl}
 
 
 def render(page: Path, part: str) -> str:

@@ -11,10 +11,11 @@ from rendered import DOCS, OF_A_METHOD, PART, ROOT, SUMMARIES, render, summaries
 
 from setsail import methods
 from setsail.cli import train
+from setsail.methods.migrating import migrations
 from setsail.training.config import SailConfig
 
 RENEW = "; run `python tests/docs/rendered.py`"
-SHARED_PAGES = {"README", "games", "sail"}
+SHARED_PAGES = {"README", "games", "sail", "lists", "singles", "reference-free", "policy-gradients"}
 PARTS = [(page, part) for page in pages() for part, _ in PART.findall(text(page))]
 
 
@@ -41,7 +42,8 @@ def test_a_methods_page_holds_equation_paper_deviations_and_defaults(method: str
     for deviation in spec.deviations:
         assert f"* {deviation}\n" in page
     for parameter, value in spec.parameters.items():
-        assert f"`--{parameter} {value}`" in page
+        spelled = str(value).lower() if isinstance(value, bool) else value
+        assert f"`--{parameter} {value}`" in page or f"`--objective_parameters {parameter}={spelled}`" in page
     for route in spec.routes:
         assert f"`--route_weights {route.name}={route.weight:g}`" in page
         assert f"`--route_coefficients {route.name}={route.coefficient:g}`" in page
@@ -64,6 +66,12 @@ def test_every_flag_of_a_settings_table_is_taken_and_is_the_default(method: str,
     given = ["--method", method, "--output_dir", str(tmp_path)]
     default, flagged = (train.read_arguments(line)[1].resolved_method() for line in (given, [*given, *_merged(words)]))
     assert flagged.modified == default.modified == ()
+
+
+@pytest.mark.parametrize("name", [name for name, found in migrations().items() if found.settings])
+def test_the_flags_beside_a_name_of_trls_are_taken(name: str, tmp_path: Path) -> None:
+    found = migrations()[name]
+    train.read_arguments(["--method", found.method, "--output_dir", str(tmp_path), *found.settings.split()])
 
 
 def _merged(words: list[str]) -> list[str]:
@@ -90,5 +98,5 @@ def test_every_field_of_ours_is_on_the_python_page_with_its_default() -> None:
 
 
 def test_the_readme_of_methods_lists_each_once() -> None:
-    page = text(DOCS / "methods" / "README.md")
-    assert re.findall(r"^\| \[([a-z-]+)\]\(\1\.md\)", page, re.MULTILINE) == list(methods.names())
+    index = dict(PART.findall(text(DOCS / "methods" / "README.md")))["index"]
+    assert re.findall(r"^\| \[([a-z0-9-]+)\]\(\1\.md\)", index, re.MULTILINE) == list(methods.names())

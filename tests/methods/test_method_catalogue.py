@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from offline_batches import facts, offline
 
 from setsail import lab
+from setsail import objectives as o
 from setsail.core import ConfigError
 from setsail.methods import CATALOGUE, Method, get, names, route_loss
 from setsail.objectives import dpo, ipo, likelihood, nash_policy_gradient, online_ipo, slic, sppo
@@ -20,8 +22,21 @@ FRESH_PAIRS = {"oracle-robust", "online-dpo", "online-ipo", "oaif", "oaif-ipo", 
 SAMPLERS = {"samplers-mix-r", "samplers-mix-p", "rs-dpo", "raft", "superhf", "xpo"}
 ROUNDS = {"iterative-dpo", "rlhf-workflow", "self-rewarding", "apo-accelerated"}
 GAMES = {"sppo", "dno", "inpo", "nash-md", "nash-ema", "egpo"}
-PROMPTS_ALONE = FRESH_PAIRS | SAMPLERS | ROUNDS | GAMES
-OFFLINE = {"dpo", "ipo", "slic", "sail-ddp"}
+GRADIENTS = {"reinforce", "rloo", "grpo", "p3o", "copg", "f-dpg", "pf-reinforce"}
+PROMPTS_ALONE = FRESH_PAIRS | SAMPLERS | ROUNDS | GAMES | GRADIENTS | {"best-of-n"}
+PAIRS = {
+    "cdpo": dpo, "rdpo": o.robust_dpo, "f-dpo": o.f_dpo, "dpo-gamma": o.dpo_gamma, "dpo-positive": o.dpo_positive,
+    "dpo-length": o.length_regularized_dpo, "dpo-per-token": o.length_normalized_dpo, "cpl": o.cpl, "exo": o.exo_pair,
+    "discopop": o.discopop, "nca": o.nca_pair, "apo-zero": o.apo_zero, "apo-down": o.apo_down,
+    "sppo-hard": o.sppo_hard, "rpo": dpo, "rpo-per-token": dpo, "simpo": o.simpo, "cpo": o.cpo, "orpo": o.orpo,
+    "asft": o.asft, "slic-hf": o.slic_hf,
+}  # fmt: skip
+LISTS = {
+    "pl-dpo": o.plackett_luce_dpo, "robust-listwise": o.robust_listwise, "lipo": o.lipo, "rank-net": o.rank_net,
+    "list-net": o.list_net, "pro": o.pro, "rrhf": o.rrhf, "a-lol": o.a_lol,
+}  # fmt: skip
+SINGLES = {"kto": o.kto, "bco": o.bco}
+OFFLINE = {"dpo", "ipo", "slic", "sail-ddp", "dpo-margin", *PAIRS, *LISTS, *SINGLES}
 NO_LABELER = OFFLINE | {"sail-dpp", "dice", "spin"}
 OF_ANOTHER_OBJECTIVE = {
     "inpo": ipo,
@@ -31,12 +46,19 @@ OF_ANOTHER_OBJECTIVE = {
     "nash-md": nash_policy_gradient,
     "nash-ema": nash_policy_gradient,
     "egpo": online_ipo,
+    "dpo-margin": o.margin_dpo,
+    "best-of-n": likelihood,
+    "pf-reinforce": o.reinforce,
+    **{name: getattr(o, name.replace("-", "_")) for name in GRADIENTS - {"pf-reinforce"}},
+    **PAIRS,
+    **LISTS,
+    **SINGLES,
 }
 
 
 def test_names_are_those_of_the_catalogue() -> None:
     assert names() == tuple(CATALOGUE)
-    assert len(names()) >= 36
+    assert len(names()) >= 76
 
 
 @each_method
@@ -69,12 +91,15 @@ def test_the_loss_of_every_route_is_finite_with_a_finite_gradient(name: str) -> 
     policy, world = lab.token_world()
     method = get(name).configured(generations=2)
     world = replace(world, opponent=policy.frozen() if method.opponent is not None else None)
-    pairs = world.data.log_probs(policy, world.reference).group()
-    losses = [route_loss(method, None, pairs, world.data.p)] if method.offline else []
+    losses = []
+    if method.offline:
+        logps, p, values = offline(method, policy, world)
+        losses = [route_loss(method, None, logps, p, values, facts(method, logps, values))]
     for route in method.routes:
         for groups in lab.route_groups(method, route, policy.frozen(), world):
             logps = groups.log_probs(policy, world.reference)
-            losses.append(route_loss(method, route, logps, groups.p, groups.values))
+            known = facts(method, logps, groups.values)
+            losses.append(route_loss(method, route, logps, groups.p, groups.values, known))
             assert losses[-1].surrogate.shape == losses[-1].value.shape == groups.weight.shape
     assert losses
     for loss in losses:
@@ -178,6 +203,48 @@ def test_the_vetted_coefficients_of_addends() -> None:
         "superhf": {"token_forward_kl": 0.35},
         "xpo": {"optimism": 1e-5},
         "selm": {"optimism": 1e-5},
+        "rpo": {"likelihood": 5e-5},
+        "rpo-per-token": {"likelihood": 0.2},
+        "cpo": {"likelihood": 1.0},
+        "orpo": {"likelihood": 1.0},
+        "asft": {"likelihood": 1.0},
+        "slic-hf": {"likelihood": 0.5},
+        "pro": {"likelihood": 0.05},
+        "rrhf": {"likelihood": 1.0},
+    }
+    summed = {
+        name for name in found if any(each.name == "likelihood" and not each.per_token for each in get(name).addends)
+    }
+    assert summed == {"rpo", "slic-hf", "pro", "rrhf"}
+
+
+def test_what_each_method_learns_from() -> None:
+    forms = {form: {name for name in names() if get(name).form == form} for form in ("lists", "singles")}
+    assert forms == {"lists": {*LISTS}, "singles": {*SINGLES}}
+    facts = {name: dict(get(name).facts) for name in names() if get(name).facts}
+    assert facts == {
+        "a-lol": {"baseline": "group-mean"},
+        "kto": {"reference_point": "mismatched"},
+        "bco": {"shift": "midpoint"},
+        "reinforce": {"baseline": "batch-mean"},
+        "pf-reinforce": {"baseline": "batch-mean"},
+        "grpo": {"old_policy": "sampling"},
+        "p3o": {"old_policy": "sampling"},
+        "f-dpg": {"old_policy": "sampling"},
+    }
+
+
+def test_the_vetted_numbers_of_answers_of_the_policy_gradients() -> None:
+    found = {name: (get(name).generations, get(name).routes[0].pairing) for name in (*sorted(GRADIENTS), "best-of-n")}
+    assert found == {
+        "copg": (2, "all"),
+        "f-dpg": (4, "all"),
+        "grpo": (8, "all"),
+        "p3o": (2, "all"),
+        "pf-reinforce": (5, "rank-filter:best-random"),
+        "reinforce": (1, "each"),
+        "rloo": (4, "all"),
+        "best-of-n": (16, "best"),
     }
 
 
@@ -206,8 +273,9 @@ def test_what_a_method_needs_follows_from_its_parts(name: str) -> None:
     assert method.needs_labeler == any(route.preference == "labeler" for route in method.routes)
     assert method.needs_labeler == (name not in NO_LABELER)
     assert method.needs_dataset_pairs == (name not in PROMPTS_ALONE)
-    assert method.reads_values == (name in {"raft", "superhf", "sppo", "egpo"})
-    assert method.beta == method.parameters.get("beta", 1.0)
+    by_value = {"raft", "superhf", "best-of-n", "sppo", "egpo", "dpo-margin", *LISTS, *SINGLES, *GRADIENTS}
+    assert method.reads_values == (name in by_value)
+    assert method.beta == (method.parameters.get("beta") or 1.0)
 
 
 @each_method

@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "no beta": (lambda: _method(parameters={}), "its parameters hold no beta"),
     "beta of zero": (
         lambda: get("dpo").configured(parameters={"beta": 0}),
-        "beta must be positive, got 0.0; it scales the KL penalty",
+        "beta must be positive, got 0; it scales the KL penalty",
     ),
     "smoothing of a half": (
         lambda: get("dpo").configured(parameters={"label_smoothing": 0.5}),

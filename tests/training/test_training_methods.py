@@ -19,6 +19,21 @@ from setsail import SailTrainer, methods
 STEPS = 20
 # 20 rows by 3: an epoch of 7 steps, the last with 2 rows, so that epochs cut the rounds of 4.
 ROWS = tiny.preferences(20)
+SHORT = 4
+"""Steps of a method that trains by the code of another."""
+ALIKE = {
+    "dpo": ("cdpo", "rdpo", "f-dpo", "dpo-gamma", "dpo-positive", "dpo-length", "dpo-per-token", "cpl", "exo",
+            "discopop", "nca", "apo-zero", "apo-down", "sppo-hard", "simpo"),
+    "rpo": ("slic-hf",),
+    "cpo": ("rpo-per-token", "orpo", "asft"),
+    "lipo": ("pl-dpo", "robust-listwise", "rank-net", "list-net"),
+    "pro": ("rrhf",),
+    "rloo": ("copg",),
+    "grpo": ("p3o", "f-dpg"),
+}  # fmt: skip
+"""By method: those that differ from it in nothing but the formula of their loss, or in a number."""
+SHORTENED = {name for names in ALIKE.values() for name in names}
+WHOLE = [name for name in methods.names() if name not in SHORTENED]
 MOVING = ("iterative-dpo", "dice", "apo-accelerated", "inpo", "nash-ema")
 """One method for each way in which frozen policies move."""
 
@@ -107,7 +122,30 @@ def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     return get
 
 
-@pytest.mark.parametrize("name", methods.names())
+def test_methods_that_train_alike_differ_in_the_objective_alone() -> None:
+    def parts(name: str) -> Any:
+        method = methods.get(name)
+        kinds = [(each.samples, each.per_token) for each in method.addends if each.coefficient]
+        return (
+            method.form, method.routes, method.offline, set(method.facts.values()), kinds, method.reads_values,
+            method.reference, method.staleness, method.update,
+        )  # fmt: skip
+
+    for name, others in ALIKE.items():
+        assert all(parts(other) == parts(name) for other in others), name
+
+
+@pytest.mark.parametrize("name", sorted(SHORTENED))
+def test_a_method_of_a_family_trains(run: Run, paths: dict[str, str], tmp_path: Path, name: str) -> None:
+    done = run(name, tmp_path, max_steps=SHORT)
+    assert [log["step"] for log in done.logs] == list(range(1, SHORT + 1))
+    assert all(math.isfinite(value) for log in done.logs for value in log.values())
+    assert done.trainer.alarms.raised == {}
+    start = tiny.weights(type(done.trainer.model).from_pretrained(paths["policy"]))
+    assert tiny.relative_difference(start, done.weights) > 1e-5
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_method_trains(whole: Callable[[str], Done], paths: dict[str, str], name: str) -> None:
     """Every number is finite, every route is learnt from, no alarm sounds, and the policy has moved."""
     method, done = methods.get(name), whole(name)
@@ -127,7 +165,7 @@ def test_a_method_trains(whole: Callable[[str], Done], paths: dict[str, str], na
     assert tiny.relative_difference(start, done.weights) > 1e-4
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_method_resumes_exactly(run: Run, whole: Callable[[str], Done], tmp_path: Path, name: str) -> None:
     """From a checkpoint of step 13: in the middle of a round and of a pair of look-ahead steps, after three moves.
 

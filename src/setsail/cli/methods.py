@@ -1,11 +1,11 @@
-"""``setsail methods``: one line a method, or one method in full."""
+"""``setsail methods``: one line a method, one method in full, or where a name of TRL's leads."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from setsail.cli.parsing import Parser, parse
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from setsail.methods import Method
+    from setsail.methods.migrating import Migration
 
 GAP = 2
 ROUTES = 40
@@ -32,16 +33,21 @@ MADE_OF: Mapping[str, str] = {"F": "ud", "u": "d"}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print the list, or one method."""
+    """Print the list, one method, or what a name of TRL's is called here."""
     from rich.console import Console
 
     from setsail import methods
+    from setsail.methods.migrating import from_trl
 
     parser = Parser(prog="setsail methods", description="List the methods, or describe one.")
-    parser.add_argument("name", nargs="?", help="a method")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("name", nargs="?", help="a method")
+    which.add_argument("--from-trl", metavar="NAME", help="a loss type, trainer or argument of TRL's: the method here")
     given = parse(parser, arguments)
     console = Console(highlight=False)
-    if given.name is None:
+    if given.from_trl is not None:
+        _migrate(console, from_trl(given.from_trl))
+    elif given.name is None:
         _list(console, [methods.get(name) for name in methods.names()])
     else:
         _describe(console, methods.get(given.name))
@@ -131,6 +137,27 @@ def _describe(console: Console, method: Method) -> None:
     console.print()
 
 
+def _migrate(console: Console, migration: Migration) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((migration.name, "bold cyan"), f"  {migration.kind} of TRL"), soft_wrap=True)
+    for name, line in migrated(migration):
+        # Not wrapped: a flag that is broken over two lines cannot be copied.
+        console.print(Text.assemble("  ", (name.ljust(8), "cyan"), line), soft_wrap=True)
+
+
+def migrated(migration: Migration) -> list[tuple[str, str]]:
+    """What is said of a name of TRL's: method, flags, note."""
+    flags = f"--method {migration.method} {migration.settings}".rstrip() if migration.method else ""
+    said = [
+        ("method", migration.method or "none"),
+        ("flags", flags),
+        ("note", migration.note),
+        ("more", f"`setsail methods {migration.method}`" if migration.method else ""),
+    ]
+    return [(name, line) for name, line in said if line]
+
+
 def described(method: Method) -> list[tuple[str, list[str]]]:
     """What is said of a method, in order: a name, and lines."""
     from setsail.cli import wording
@@ -172,8 +199,9 @@ def _packed(flags: Sequence[str], room: int) -> list[str]:
     return lines
 
 
-def preset_line(settings: Mapping[str, Mapping[str, float]]) -> str:
+def preset_line(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """A preset's settings: ``weights dpr=0.3; corrections dpr=0.3``."""
     return "; ".join(
-        f"{part} " + ", ".join(f"{k}={v:g}" for k, v in values.items()) for part, values in settings.items()
+        f"{part} " + ", ".join(f"{k}={v}" if isinstance(v, str) else f"{k}={v:g}" for k, v in values.items())
+        for part, values in settings.items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ COMPARED = {
     "all-pairs": "every pair",
     "best": "the best alone",
     "all": "all together",
+    "each": "each by itself",
+    "rank-filter:best-random": "one: the best half of the time, else any other",
+    "rank-filter:best-worst": "one: the best or the worst",
     "tilted": "one by exp(score), one by exp(-score)",
 }
 THE_TWO = "the two"
@@ -40,6 +44,8 @@ READ_BY_ADDENDS = {
     "preferred": "the preferred answers",
     "compared": "the answers compared",
 }
+OWN_FLAG = ("beta", "label_smoothing", "length_normalize")
+"""Arguments of objectives that have a flag of their own."""
 UPDATES = {"extragradient": "extragradient: each odd step looks ahead, the next one is taken from where it started"}
 
 
@@ -71,7 +77,7 @@ def compared(route: Route, method: Method) -> str:
     """Which candidates are compared, and in how many rows."""
     head, _, threshold = route.pairing.partition(":")
     count = route.number_of_candidates(method.generations) - (route.values == "last")
-    said = f"every pair with P >= {threshold}" if threshold else COMPARED[head]
+    said = COMPARED.get(route.pairing) or f"every pair with P >= {threshold}"
     if count == 2 and head in ("first-two", "all-pairs"):
         said = THE_TWO
     return said if route.acquire == 1 else f"{said}, in the {route.acquire:.0%} of rows with the largest |u|"
@@ -241,6 +247,8 @@ def data(method: Method) -> str:
 
     return {
         "pairs": "pairs: prompt, chosen, rejected",
+        "lists": "lists: prompt, and two or more scored answers (responses); of pairs, the two",
+        "singles": "marked answers: prompt, completion, label; of pairs and lists, each answer by itself",
         "demonstrations": "good answers: prompt and chosen (or completion)",
         "prompts": "prompts; answers beside them are not read",
     }[needed(method)]
@@ -248,7 +256,10 @@ def data(method: Method) -> str:
 
 def settings(method: Method) -> list[str]:
     """The flags that change the method, at its defaults."""
-    flags = [f"--{name} {_number(value)}" for name, value in method.parameters.items()]
+    flags = [f"--{name} {_number(value)}" for name, value in method.parameters.items() if name in OWN_FLAG]
+    others = {name: value for name, value in method.parameters.items() if name not in OWN_FLAG}
+    if others:
+        flags.append(f"--objective_parameters {_pairs(others, '=', ',')}")
     for flag, attribute, neutral in (
         ("route_weights", "weight", None),
         ("route_coefficients", "coefficient", 1.0),
@@ -284,4 +295,6 @@ def _pairs(values: dict[str, Any], between: str, joined: str = ", ") -> str:
 
 
 def _number(value: Any) -> str:
-    return str(value) if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if value is None or isinstance(value, bool) else f"{value:g}"

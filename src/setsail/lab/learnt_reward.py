@@ -125,10 +125,8 @@ def fit_reward(
     for _ in range(500):
         slope, curvature = _comparing(wins, reward, ridge)
         if pessimism and reference is not None and base is not None:
-            policy = (reference.log_probs().detach() + reward / beta).softmax(-1)
-            slope = slope + pessimism * (policy - base)
-            spread = torch.diag_embed(policy) - policy.unsqueeze(-1) * policy.unsqueeze(-2)
-            curvature = curvature + pessimism / beta * spread
+            pull, bend = _gaining(reference, base, reward, beta)
+            slope, curvature = slope + pessimism * pull, curvature + pessimism * bend
         step = _solved(curvature, slope, singular=not ridge)
         # Far from the minimum a whole step overshoots: at most one nat, of the reward or of the inner policy's logits.
         reward = reward - step / (step.abs().amax(-1, keepdim=True) / longest).clamp(min=1.0)
@@ -150,6 +148,13 @@ def _comparing(wins: Tensor, reward: Tensor, ridge: float) -> tuple[Tensor, Tens
     identity = torch.eye(reward.shape[-1], dtype=torch.float64)
     slope = pull.sum(-2) - pull.sum(-1) + ridge * reward
     return slope, torch.diag_embed(bend.sum(-1)) - bend + ridge * identity
+
+
+def _gaining(reference: EnumerablePolicy, base: Tensor, reward: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Gradient and Hessian of what the best policy gains over the base."""
+    policy = (reference.log_probs().detach() + reward / beta).softmax(-1)
+    spread = torch.diag_embed(policy) - policy.unsqueeze(-1) * policy.unsqueeze(-2)
+    return policy - base, spread / beta
 
 
 def _solved(curvature: Tensor, slope: Tensor, singular: bool) -> Tensor:

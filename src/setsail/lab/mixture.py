@@ -6,6 +6,8 @@ expectation of :func:`setsail.methods.route_loss` over candidates, choices and l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -43,14 +45,11 @@ def mixture_gradient(
     sampler = policy.frozen() if sampler is None else sampler
     value = torch.zeros((), dtype=torch.float64)
     if method.offline_weight:
-        logps, p = world.data.log_probs(policy, world.reference), world.data.p
-        assert p is not None, "the data set's pairs carry a preference"
-        values = torch.stack([p, 1 - p], -1) if method.reads_values else None
-        offline = route_loss(method, None, logps.group(), p, values).surrogate
-        value = method.offline_weight * (world.data.weight.detach() * offline).sum()
+        value = method.offline_weight * _offline(method, policy, world)
     for route in method.active_routes:
         for groups in route_groups(method, route, sampler, world):
-            value = value + route.weight * _expected_surrogate(method, route, groups, policy, world, baseline)
+            facts = _facts(method, groups, groups.log_probs(sampler, world.reference).policy.detach(), baseline)
+            value = value + route.weight * _expected_surrogate(method, route, groups, policy, world, baseline, facts)
     for addend in method.addends:
         value = value + addend.coefficient * _addend_mean(addend, method, policy, sampler, world)
     return gradient(value, policy)
@@ -63,11 +62,14 @@ def _expected_surrogate(
     policy: EnumerablePolicy,
     world: TabularWorld,
     baseline: float,
+    facts: Mapping[str, Tensor],
 ) -> Tensor:
     logps = groups.log_probs(policy, world.reference)
 
     def surrogate(uniform: Tensor) -> Tensor:
-        return route_loss(method, route, logps, groups.p, groups.values, uniform=uniform, baseline=baseline).surrogate
+        return route_loss(
+            method, route, logps, groups.p, groups.values, facts, uniform=uniform, baseline=baseline
+        ).surrogate
 
     # A uniform of 0 draws "first preferred" and a uniform of 1 "second preferred", whatever the probability.
     value = surrogate(torch.zeros_like(groups.weight))
@@ -76,6 +78,42 @@ def _expected_surrogate(
         label = own if route.is_self_labeled or groups.p is None else groups.p
         value = label * value + (1 - label) * surrogate(torch.ones_like(label))
     return (groups.weight * value).sum()
+
+
+def _offline(method: Method, policy: EnumerablePolicy, world: TabularWorld) -> Tensor:
+    """The mean loss of the data set's rows, in the form that the method reads them."""
+    groups = _offline_groups(method, world)
+    logps = groups.log_probs(policy, world.reference)
+    facts = _facts(method, groups, logps.policy.detach(), 0.0)
+    return (groups.weight * route_loss(method, None, logps, groups.p, groups.values, facts).surrogate).sum()
+
+
+def _offline_groups(method: Method, world: TabularWorld) -> WeightedGroups:
+    """Pairs with their preference, or each answer alone with its mark: the preferred one +1, the other -1."""
+    data, weight = world.data, world.data.weight.detach()
+    assert data.p is not None, "the data set's pairs carry a preference"
+    if method.form == "singles":
+        marks = torch.where(data.p >= 0.5, 1.0, -1.0).to(torch.float64)
+        members = torch.cat([data.first, data.second]).unsqueeze(-1)
+        values = torch.cat([marks, -marks]).unsqueeze(-1)
+        return WeightedGroups(data.prompt.repeat(2), members, weight.repeat(2) / 2, None, values)
+    members = torch.stack([data.first, data.second], -1)
+    values = torch.stack([data.p, 1 - data.p], -1)
+    return WeightedGroups(data.prompt, members, weight, data.p, values)
+
+
+def _facts(method: Method, groups: WeightedGroups, sampling: Tensor, constant: float) -> dict[str, Tensor]:
+    """What training would work out for the objective; a number of the batch is a constant here."""
+    number = torch.full((), constant, dtype=torch.float64)
+    mean = torch.zeros_like(groups.weight) if groups.values is None else groups.values.mean(-1)
+    known = {
+        "sampling": sampling,
+        "group-mean": mean,
+        "batch-mean": number.expand_as(groups.weight),
+        "mismatched": number,
+        "midpoint": number,
+    }
+    return {argument: known[fact] for argument, fact in method.facts.items()}
 
 
 def _addend_mean(
@@ -88,7 +126,10 @@ def _addend_mean(
         frozen = next_token_log_probs(world.reference).detach().flatten(0, 1)
         each = addend.function(tokens, frozen).view(len(law), -1) @ visits(policy).T
     else:
-        each = addend.function(policy.log_probs().flatten(), world.reference.log_probs().detach().flatten())
+        table, frozen = policy.log_probs(), world.reference.log_probs().detach()
+        if addend.per_token:
+            table, frozen = table / policy.lengths(), frozen / policy.lengths()
+        each = addend.function(table.flatten(), frozen.flatten())
     return (law.flatten() * each.flatten()).sum()
 
 
@@ -101,7 +142,7 @@ def _law_of_samples(addend: Addend, method: Method, sampler: EnumerablePolicy, w
     if addend.samples == "fresh-reference":
         return frozen.exp() / frozen.shape[0]
     if addend.samples == "preferred":
-        raise SpecError(f"addend {addend.name!r} reads preferred completions, whose law is not enumerated here")
+        return _law_of_preferred(addend, method, world)
     law = torch.zeros_like(frozen)
     for route in method.active_routes:
         for draw, chance, comparisons in outcomes(method, route, sampler, world):
@@ -120,6 +161,19 @@ def _read(addend: Addend, draw: CandidateDraw, comparisons: list[Comparison]) ->
         return {draw.responses[i] for comparison in comparisons for i in comparison.indices}
     given = zip(draw.responses, draw.origins, strict=True)
     return {response for response, origin in given if comparisons and origin == addend.samples}
+
+
+def _law_of_preferred(addend: Addend, method: Method, world: TabularWorld) -> Tensor:
+    """How likely each response is the preferred one of a data set row; ties have none."""
+    if method.active_routes:
+        raise SpecError(f"addend {addend.name!r} reads preferred completions, whose law on routes is not enumerated")
+    data = world.data
+    assert data.p is not None, "the data set's pairs carry a preference"
+    law = torch.zeros_like(world.reference.log_probs())
+    decided = data.p != 0.5
+    preferred = torch.where(data.p > 0.5, data.first, data.second)
+    law.index_put_((data.prompt[decided], preferred[decided]), data.weight.detach()[decided], accumulate=True)
+    return law / law.sum()
 
 
 def stated_objective(

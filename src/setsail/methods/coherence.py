@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-from setsail.core import SpecError
+from setsail.core import SpecError, nearest
+from setsail.methods.facts import FACTS
 from setsail.methods.parts import Route
 from setsail.objectives import dpo
 
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 
 UPDATES = ("plain", "extragradient")
 JUDGES = (None, "self")
+FORMS = ("pairs", "lists", "singles")
+# A switch is a number to Python, so it comes first.
+KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    ((int, float), "a number"),
+    (str, "a word"),
+)
 
 
 def check_coherence(method: Method) -> None:
@@ -24,6 +32,7 @@ def check_coherence(method: Method) -> None:
             cannot read, ...
     """
     _check_parameters(method)
+    _check_form(method)
     _check_mixture(method)
     _check_policies(method)
     _check_update(method)
@@ -34,7 +43,7 @@ def check_coherence(method: Method) -> None:
 
 
 def _check_parameters(method: Method) -> None:
-    read = ("logps", "p", "values")
+    read = ("logps", "p", "values", *method.facts)
     accepted = [name for name in inspect.signature(method.objective).parameters if name not in read]
     for name in method.parameters:
         if name not in accepted:
@@ -46,9 +55,12 @@ def _check_parameters(method: Method) -> None:
         raise SpecError(
             f"{method.name}: its parameters hold no beta, the strength of the KL penalty; add one (0.1 is usual)"
         )
-    if not method.beta > 0:
+    _check_kinds(method)
+    # Not method.beta, which is 1 for an objective that has none, or that has it switched off.
+    beta = method.parameters.get("beta", 1.0)
+    if beta is None or not beta >= 0 or (beta == 0 and not method.reads_values):
         raise SpecError(
-            f"{method.name}: beta must be positive, got {method.beta}; it scales the KL penalty to the reference "
+            f"{method.name}: beta must be positive, got {beta}; it scales the KL penalty to the reference "
             "(0.1 is usual, smaller moves farther)"
         )
     smoothing = method.parameters.get("label_smoothing", 0.0)
@@ -58,6 +70,47 @@ def _check_parameters(method: Method) -> None:
         raise SpecError(f"{method.name}: robust_radius is a label error in [0, 1], got {method.robust_radius}")
     if method.staleness < 0:
         raise SpecError(f"{method.name}: staleness must be 0 or more optimizer steps, got {method.staleness}")
+
+
+def _check_kinds(method: Method) -> None:
+    """Numbers, words and switches where the objective's defaults are such; None is for the objective to judge."""
+    taken = inspect.signature(method.objective).parameters
+    for name, value in method.parameters.items():
+        default = taken[name].default
+        kind, word = next(((kind, word) for kind, word in KINDS if isinstance(default, kind)), (object, ""))
+        if value is not None and (not isinstance(value, kind) or (word == "a number" and isinstance(value, bool))):
+            raise SpecError(
+                f"{method.name}: {name} of {method.objective.__name__} must be {word}, such as {default!r}, got "
+                f"{value!r}"
+            )
+
+
+def _check_form(method: Method) -> None:
+    """Lists and single answers are for objectives over groups, and so are facts, named as training knows them."""
+    if method.form not in FORMS:
+        raise SpecError(
+            f"{method.name}: form must be one of {', '.join(FORMS)}, got {method.form!r}{nearest(method.form, FORMS)}"
+        )
+    if method.form != "pairs" and not method.reads_values:
+        raise SpecError(
+            f"{method.name}: {method.objective.__name__} compares pairs, but its data set rows are to be "
+            f"{method.form}; use form='pairs'"
+        )
+    taken = inspect.signature(method.objective).parameters if method.reads_values else ()
+    for argument, fact in method.facts.items():
+        if argument not in taken or argument in ("logps", "values") or fact not in FACTS:
+            raise SpecError(
+                f"{method.name}: the fact {argument}={fact!r} is not one that {method.objective.__name__} takes and "
+                f"training knows; it knows {', '.join(FACTS)}"
+            )
+    given = ("logps", "p", "values", *method.parameters, *method.facts)
+    signature = inspect.signature(method.objective).parameters.values()
+    missing = [each.name for each in signature if each.default is each.empty and each.name not in given]
+    if missing:
+        raise SpecError(
+            f"{method.name}: {method.objective.__name__} cannot do without {', '.join(missing)}; give it as a "
+            f"parameter, or name the fact that it is in facts ({', '.join(FACTS)})"
+        )
 
 
 def _check_mixture(method: Method) -> None:
@@ -112,8 +165,8 @@ def _leads(route: Route) -> bool:
 
 
 def _chooses(route: Route) -> bool:
-    """Whether what is compared is other than the first two candidates of every row."""
-    return route.pairing != "first-two" or route.acquire < 1
+    """Whether what is learnt from is other than plain draws: chosen pairs, or a share of the rows."""
+    return (route.pairing != "first-two" and not route.rule.as_drawn) or route.acquire < 1
 
 
 def _check_addends(method: Method) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -39,6 +41,7 @@ def route_loss(
     logps: GroupLogProbs,
     p: Tensor | None = None,
     values: Tensor | None = None,
+    facts: Mapping[str, Tensor] = MappingProxyType({}),
     *,
     uniform: Tensor | None = None,
     baseline: Tensor | float = 0.0,
@@ -59,6 +62,7 @@ def route_loss(
         logps: log-probs of the groups, shape ``(groups, K)``, nats; a pairwise objective reads K = 2.
         p: probability that the first is preferred, shape ``(groups,)``; not used where the policy labels.
         values: one number a completion, shape ``(groups, K)``, for an objective over groups.
+        facts: what else the objective asks for (``method.facts``), by the name of its argument.
         uniform: one draw from [0, 1) a pair, for sampled labels.
         baseline: of the online correction, from :func:`setsail.objectives.leave_one_out`.
         mask: pairs whose completions take part in the correction (those that finished).
@@ -69,7 +73,10 @@ def route_loss(
     if method.reads_values:
         if values is None:
             raise ValueError(f"{method.name} compares groups by value: pass values, one number a completion")
-        value = method.bound_group_objective()(logps, values)
+        missing = [name for name in method.facts if name not in facts]
+        if missing:
+            raise ValueError(f"{method.name} asks for {', '.join(missing)}; give them in facts")
+        value = method.objective(logps, values, **method.parameters, **facts)
         return RouteLoss(value if route is None else route.coefficient * value, value)
     return _pair_loss(method, route, logps.pair(), p, uniform, baseline, mask)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from setsail.core import Sampling, SpecError, nearest
-from setsail.objectives import forward_kl_full, forward_kl_sampled, sample_likelihood
+from setsail.objectives import forward_kl_full, forward_kl_sampled, negative_log_likelihood, sample_likelihood
 from setsail.pairing import PairingRule, rule
 
 Origin = Literal["chosen", "rejected", "policy", "reference", "opponent", "mixture"]
@@ -304,6 +304,7 @@ class Addend:
             ``distributions``, of shape ``(tokens, vocabulary)`` in and ``(tokens,)`` out, averaged over tokens.
         coefficient: multiplies the mean value.
         distributions: whether it reads next-token distributions instead of the log-probs of the completion.
+        per_token: whether the log-probs it reads are divided by the completion's length first.
     """
 
     name: str
@@ -311,6 +312,7 @@ class Addend:
     function: Callable[[Tensor, Tensor], Tensor]
     coefficient: float
     distributions: bool = False
+    per_token: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.coefficient < float("inf"):
@@ -335,6 +337,17 @@ def token_forward_kl(*, coefficient: float) -> Addend:
         function=forward_kl_full,
         coefficient=coefficient,
         distributions=True,
+    )
+
+
+def likelihood_of_preferred(*, coefficient: float, per_token: bool = True) -> Addend:
+    """``- coefficient * log pi`` of the completion that its label prefers, per token or per completion."""
+    return Addend(
+        name="likelihood",
+        samples="preferred",
+        function=negative_log_likelihood,
+        coefficient=coefficient,
+        per_token=per_token,
     )
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from setsail.core import SpecError, nearest
 from setsail.methods.coherence import check_coherence
+from setsail.methods.facts import Fact
 from setsail.methods.parts import Addend, Route
-from setsail.objectives import SURROGATES, GroupObjective, PairwiseObjective, robust
+from setsail.objectives import SURROGATES, PairwiseObjective, robust
 from setsail.reference import ReferenceRule
 
 
@@ -36,6 +37,10 @@ class Method:
         parameters: keyword arguments of the objective.
         routes: the mixture; empty = offline training.
         offline: whether rows that take no route are trained as offline pairs. False: the weights sum to 1.
+        form: how a data set row becomes an offline group: its pair, all of its scored answers as one list, or each
+            answer alone, marked desirable or undesirable.
+        facts: what the objective needs beside log-probs and values, by the name of its argument (each one of
+            :data:`setsail.methods.facts.FACTS`).
         robust_radius: label error the objective is made robust to.
         addends: terms added to the loss.
         reference: when the reference moves.
@@ -61,6 +66,8 @@ class Method:
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"beta": 0.1})
     routes: tuple[Route, ...] = ()
     offline: bool = True
+    form: Literal["pairs", "lists", "singles"] = "pairs"
+    facts: Mapping[str, Fact] = field(default_factory=dict)
     robust_radius: float = 0.0
     addends: tuple[Addend, ...] = ()
     reference: ReferenceRule = field(default_factory=ReferenceRule)
@@ -76,6 +83,7 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", _frozen(self.parameters))
+        object.__setattr__(self, "facts", _frozen(self.facts))
         object.__setattr__(self, "presets", _frozen({name: _frozen(what) for name, what in self.presets.items()}))
         check_coherence(self)
 
@@ -119,15 +127,11 @@ class Method:
     @property
     def beta(self) -> float:
         """Temperature of the implicit reward; 1 for an objective that has none."""
-        return float(self.parameters.get("beta", 1.0))
+        return float(self.parameters.get("beta") or 1.0)
 
     def bound_objective(self) -> PairwiseObjective:
         """The objective with its parameters bound and made robust: ``objective(logps, p) -> loss of each pair``."""
         return robust(partial(self.objective, **self.parameters), self.robust_radius)
-
-    def bound_group_objective(self) -> GroupObjective:
-        """The objective over groups with its parameters bound: ``objective(logps, values) -> loss of each group``."""
-        return partial(self.objective, **self.parameters)
 
     # Derived methods.
 

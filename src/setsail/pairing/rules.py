@@ -44,12 +44,15 @@ class PairingRule:
         reads_values: whether it chooses by value: its groups are no longer independent draws of the policy, so the
             online correction does not apply to them.
         size: completions in each group; None = all candidates.
+        as_drawn: whether a policy gradient counts what it keeps as plain draws: it keeps everything, or it is a filter
+            whose paper does so.
     """
 
     name: str
     law: Callable[[Standing], list[tuple[float, Groups]]]
     reads_values: bool = False
     size: int | None = 2
+    as_drawn: bool = False
 
     def select(self, standing: Standing, uniform: Callable[[], float]) -> Groups:
         """The groups to compare. ``uniform`` draws from [0, 1); called once, and only where there is a choice."""
@@ -129,14 +132,55 @@ def best(standing: Standing) -> Groups:
     return [(ranked[0][1],)] if ranked else []
 
 
+def each(standing: Standing) -> Groups:
+    """Every candidate that has a value, each by itself.
+
+    >>> each(Standing(3, [0.1, None, 2.0]))
+    [(0,), (2,)]
+    """
+    return [(index,) for _, index in sorted(_ranked(standing), key=lambda entry: entry[1])]
+
+
+def rank_filter(weights: Callable[[int], list[float]]) -> Callable[[Standing], list[tuple[float, Groups]]]:
+    """One candidate, drawn with a weight that its rank among the prompt's own has, the best first; a lone one is kept.
+
+    Source: arXiv 2409.06957 (policy filtration): rewards are less reliable in the middle of their range.
+
+    >>> rank_filter(best_random)(Standing(3, [0.1, 2.0, -1.0]))
+    [(0.5, [(1,)]), (0.25, [(0,)]), (0.25, [(2,)])]
+    """
+
+    def law(standing: Standing) -> list[tuple[float, Groups]]:
+        ranked = _ranked(standing)
+        if len(ranked) < 2:
+            return [(1.0, [(index,) for _, index in ranked])]
+        pairs = zip(weights(len(ranked)), ranked, strict=True)
+        return [(weight, [(index,)]) for weight, (_, index) in pairs if weight > 0]
+
+    return law
+
+
+def best_random(count: int) -> list[float]:
+    """Half the weight on the best, the other half spread over the others."""
+    return [0.5] + [0.5 / (count - 1)] * (count - 1)
+
+
+def best_or_worst(count: int) -> list[float]:
+    """Half the weight on the best, half on the worst."""
+    return [0.5] + [0.0] * (count - 2) + [0.5]
+
+
 def everyone(standing: Standing) -> Groups:
-    """All candidates that have a value as one group; fewer than two, or all alike, are nothing to compare.
+    """All candidates that have a value as one group, also where all are alike; fewer than two are nothing to compare.
+
+    A tie of all must count: it says nothing of the reward, but a penalty on the distance to the reference acts on its
+    completions too. Left out, rewards that often tie would leave the policy free of it.
 
     >>> everyone(Standing(4, [0.1, None, 2.0, -1.0]))
     [(0, 2, 3)]
     """
     ranked = _ranked(standing)
-    if len(ranked) < 2 or ranked[0][0] == ranked[-1][0]:
+    if len(ranked) < 2:
         return []
     return [tuple(sorted(index for _, index in ranked))]
 
@@ -207,7 +251,10 @@ RULES: Mapping[str, PairingRule] = MappingProxyType(
             PairingRule("best-worst", certain(best_worst), reads_values=True),
             PairingRule("all-pairs", certain(all_pairs)),
             PairingRule("best", certain(best), reads_values=True, size=1),
-            PairingRule("all", certain(everyone), reads_values=True, size=None),
+            PairingRule("all", certain(everyone), reads_values=True, size=None, as_drawn=True),
+            PairingRule("each", certain(each), reads_values=True, size=1, as_drawn=True),
+            PairingRule("rank-filter:best-random", rank_filter(best_random), reads_values=True, size=1, as_drawn=True),
+            PairingRule("rank-filter:best-worst", rank_filter(best_or_worst), reads_values=True, size=1, as_drawn=True),
             PairingRule("tilted", tilted, reads_values=True),
         )
     }

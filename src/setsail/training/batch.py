@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,8 @@ class MicroBatch:
             mixture is the one asked for.
         baselines: of the online correction, shape ``(G,)``.
         uniforms: one draw from [0, 1) a group, for sampled labels, shape ``(G,)``.
+        facts: what else the objective asks for, by the name of its argument: a list of one number (or one number a
+            completion) for each group, or one number for all.
         extras: by addend name.
         policy_version: optimizer steps taken before this one.
     """
@@ -59,6 +62,7 @@ class MicroBatch:
     weights: Tensor
     baselines: Tensor
     uniforms: Tensor
+    facts: dict[str, list[Any] | float]
     extras: dict[str, Extra]
     policy_version: int
 

@@ -43,6 +43,10 @@ class SailConfig(TrainingArguments):
     length_normalize: bool | None = field(
         default=None, metadata={"help": "Divide log-probs by answer length (ipo and likelihood objectives)."}
     )
+    objective_parameters: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Other arguments of the objective, e.g. 'gamma=0.3' (see `setsail methods NAME`)."},
+    )
     route_weights: dict[str, float] | str | None = field(
         default=None, metadata={"help": "Probability that a row takes each route, e.g. 'dpr=0.3'."}
     )
@@ -145,6 +149,7 @@ class SailConfig(TrainingArguments):
         self.remove_unused_columns = False
         for name in ("route_weights", "route_coefficients", "route_corrections", "addend_coefficients"):
             setattr(self, name, parse_numbers(name, getattr(self, name)))
+        self.objective_parameters = parse_settings("objective_parameters", self.objective_parameters)
         self._check()
         self.resolved_method()
 
@@ -176,7 +181,8 @@ class SailConfig(TrainingArguments):
         method = methods.get(self.method)
         if self.preset is not None:
             method = method.preset(self.preset)
-        parameters = {
+        given: Any = self.objective_parameters
+        parameters = dict(given or {}) | {
             name: value
             for name in ("beta", "label_smoothing", "length_normalize")
             if (value := getattr(self, name)) is not None
@@ -309,3 +315,30 @@ def parse_numbers(name: str, given: Any) -> dict[str, float] | None:
         return {str(key).strip(): float(value) for key, value in given.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{name} must be a number per name, like 'dpr=0.3,ddp=0.1', got {given!r}") from error
+
+
+def parse_settings(name: str, given: Any) -> dict[str, Any] | None:
+    """``{"gamma": 0.3}`` from a mapping, from JSON, or from text of the form ``gamma=0.3,divergence=forward_kl``.
+
+    >>> parse_settings("objective_parameters", "gamma=0.3, divergence=forward_kl, joint=true")
+    {'gamma': 0.3, 'divergence': 'forward_kl', 'joint': True}
+    """
+    if given is None:
+        return None
+    try:
+        if not isinstance(given, str):
+            return dict(given)
+        if given.lstrip().startswith("{"):
+            return dict(json.loads(given))
+        parts = dict(part.split("=", 1) for part in given.replace(";", ",").split(",") if part.strip())
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{name} must be a value per name, like 'gamma=0.3,joint=true', got {given!r}") from error
+    return {key.strip(): _value(text.strip()) for key, text in parts.items()}
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null as JSON writes them; any other text as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -103,7 +103,7 @@ class GroupMaker:
         for row in rows:
             route = self.route(epoch, row)
             if route is None:
-                made.groups[epoch, row.prompt.row_id] = (_offline(row, self.method, epoch),)
+                made.groups[epoch, row.prompt.row_id] = tuple(offline_groups(row, self.method, epoch))
             else:
                 visited.append(_Visited(row, route))
         self._find_candidates(epoch, visited, policy_version, made)
@@ -258,16 +258,25 @@ def _given(row: Row, source: Source) -> Completion:
     return completion
 
 
-def _offline(row: Row, method: Method, epoch: int) -> Group:
-    """The row's own pair with its own preference; objectives over groups read p and 1 - p as values."""
+def offline_groups(row: Row, method: Method, epoch: int) -> list[Group]:
+    """The row's own answers with its own preference, in the form that the method reads them.
+
+    Pairs carry p; an objective over groups reads p and 1 - p as their values. A list is one group of all scored
+    answers, or the pair where the row has no more; single answers are marked +1 or -1.
+    """
+    shared: dict[str, Any] = {"prompt": row.prompt, "route": "offline", "labeler": "dataset", "epoch": epoch}
+    if method.form != "pairs" and row.answers:
+        if method.form == "lists":
+            return [Group(completions=row.answers, values=row.scores, scores=row.scores, **shared)]
+        marked = zip(row.answers, row.scores, strict=True)
+        return [Group(completions=(one,), values=(score,), **shared) for one, score in marked]
     assert row.chosen is not None
     assert row.rejected is not None
-    return Group(
-        prompt=row.prompt,
-        completions=(row.chosen, row.rejected),
-        p=row.p,
-        values=(row.p, 1 - row.p) if method.reads_values else None,
-        route="offline",
-        labeler="dataset",
-        epoch=epoch,
-    )
+    pair = (row.chosen, row.rejected)
+    if method.form == "singles":
+        sign = 1.0 if row.p >= 0.5 else -1.0
+        return [
+            Group(completions=(one,), values=(mark,), **shared) for one, mark in zip(pair, (sign, -sign), strict=True)
+        ]
+    values = (row.p, 1 - row.p) if method.reads_values else None
+    return [Group(completions=pair, p=row.p, values=values, **shared)]

@@ -76,6 +76,7 @@ def micro_loss(
             logps,
             preferences(groups, dtype).to(device),
             None if values is None else values.to(device),
+            _facts(batch, index, scored.policy),
             uniform=batch.uniforms[index].to(device),
             baseline=batch.baselines[index].to(device, dtype),
             mask=torch.tensor(finished, device=device),
@@ -86,6 +87,14 @@ def micro_loss(
             # A product of two policies is known up to a factor: a completion's log-ratio to it is no sample of a KL.
             _measure_kl(kind[0], [member for i in index for member in batch.members[i]], scored, batch, meter)
     return total + _addends(method, batch, scored, distributions, meter)
+
+
+def _facts(batch: MicroBatch, index: Sequence[int], like: Tensor) -> dict[str, Tensor]:
+    """What else the objective asks for, of the groups at ``index``."""
+    return {
+        name: torch.tensor([fact[i] for i in index] if isinstance(fact, list) else fact).to(like)
+        for name, fact in batch.facts.items()
+    }
 
 
 def _addends(
@@ -112,7 +121,11 @@ def _addend_values(
         pairs = zip(*distributions(answers), strict=True)
         return torch.stack([addend.function(policy, reference).mean() for policy, reference in pairs])
     index = torch.tensor(answers, device=scored.policy.device)
-    return addend.function(scored.policy[index], scored.reference[index])
+    policy, reference = scored.policy[index], scored.reference[index]
+    if addend.per_token:
+        length = scored.length[index].clamp(min=1)
+        policy, reference = policy / length, reference / length
+    return addend.function(policy, reference)
 
 
 def _measure(

@@ -12,6 +12,7 @@ from setsail.engines import TransformersEngine
 from setsail.labelers import ImplicitReward
 from setsail.training.buffer import GroupBuffer
 from setsail.training.evaluation import Evaluator
+from setsail.training.facts import FactMaker
 from setsail.training.groups import GroupMaker, MadeGroups
 from setsail.training.run_directory import MADE, file_of, group_record
 from setsail.training.scorer import Scorer
@@ -78,7 +79,19 @@ def build_steps(trainer: SailTrainer, config: SailConfig, buffer: GroupBuffer) -
         gather=trainer.gather,
         processes=config.world_size,
         on_made=on_made,
+        facts=trainer.facts,
         seconds=trainer.step_seconds,
+    )
+
+
+def build_facts(trainer: SailTrainer) -> FactMaker:
+    """What works out the numbers of the global batch that an objective asks for."""
+    scorer = trainer.scorer
+    return FactMaker(
+        trainer.method,
+        score_policy=scorer.under_policy,
+        score_reference=scorer.under_reference,
+        gather=trainer.gather,
     )
 
 

@@ -29,6 +29,8 @@ def identity(trainer: SailTrainer) -> dict[str, Any]:
         "reference": str(method.reference),
         "opponent": str(method.opponent),
         "update": method.update,
+        "form": method.form,
+        "soup_model": args.soup_model,
         "staleness": method.staleness,
         "sampling": {**args.sampling.as_dict(), "num_generations": method.generations},
         "training data": trainer.train_dataset.fingerprint,

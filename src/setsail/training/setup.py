@@ -156,9 +156,11 @@ def build_data(
 
 
 def needed(method: Method) -> str:
-    """What a row must hold for a method: pairs, demonstrations (one good answer) or prompts alone."""
+    """What a row must hold for a method: what it learns from offline, one good answer, or prompts alone."""
     origins = {source.origin for route in method.active_routes for source in route.candidates}
-    if method.offline or "rejected" in origins:
+    if method.offline:
+        return method.form
+    if "rejected" in origins:
         return "pairs"
     return "demonstrations" if "chosen" in origins else "prompts"
 

@@ -21,6 +21,7 @@ def forget(trainer: SailTrainer) -> None:
     trainer.buffer.load([], {})
     trainer.meter.load({})
     trainer.drift = Drift()
+    trainer.facts.forget()
     if trainer.lookahead is not None:
         trainer.lookahead.load({})
     trainer.step_seconds.clear()
@@ -36,6 +37,7 @@ def collect(trainer: SailTrainer) -> dict[str, Any]:
         "meter": trainer.meter.state(),
         "drift": trainer.drift.state(),
         "raised": trainer.alarms.raised,
+        "facts": trainer.facts.state(),
         "labeler": guard() if guard else None,
         # The Trainer's own running loss since the last log, so that a resumed log line equals the uninterrupted one.
         "running_loss": float(getattr(trainer, "_tr_loss", 0.0)),
@@ -55,6 +57,7 @@ def restore(trainer: SailTrainer, source: Path) -> None:
     trainer.meter.load(state["meter"])
     trainer.drift.load(state["drift"])
     trainer.alarms.raised = dict(state["raised"])
+    trainer.facts.load(state["facts"])
     if state["labeler"] is not None and trainer.labeler is not None:
         trainer.labeler.load_state_dict(state["labeler"])  # type: ignore[attr-defined]
     trainer._tr_loss = torch.tensor(state["running_loss"], device=trainer.args.device)

@@ -20,6 +20,7 @@ from setsail.methods import Addend, Method, Route, route_loss
 from setsail.objectives import LogProbs, leave_one_out
 from setsail.training.batch import AnswerSheet, Extra, MicroBatch, preferences
 from setsail.training.buffer import GroupBuffer
+from setsail.training.facts import FactMaker, Facts
 from setsail.training.feed import MicroRows
 from setsail.training.groups import Gather, GroupMaker, MadeGroups, Visit
 
@@ -40,13 +41,14 @@ class StepMaker:
         gather: Gather,
         processes: int,
         on_made: Callable[[MadeGroups], None],
+        facts: FactMaker,
         seconds: defaultdict[str, float],
     ) -> None:
         self.maker, self.buffer = maker, buffer
         self.method: Method = maker.method
         self.score_reference, self.draw_reference = score_reference, draw_reference
         self.gather, self.processes, self.on_made = gather, processes, on_made
-        self.seconds = seconds
+        self.facts, self.seconds = facts, seconds
 
     def ahead(self, epoch: int, rows: Sequence[Row], policy_version: int) -> None:
         """Make the groups of every row that has none in the buffer."""
@@ -94,6 +96,7 @@ class StepMaker:
             weights=weights,
             baselines=nothing,
             uniforms=nothing,
+            facts={},
             extras=extras,
             policy_version=policy_version,
         )
@@ -132,6 +135,7 @@ class StepMaker:
         ]
         baselines = self._baselines(flat, sums, draws)
         extras = self._extra_weights(batches)
+        facts = self._facts(flat)
         settled, start = [], 0
         for batch, scored in zip(batches, reference, strict=True):
             span = slice(start, start + len(batch.groups))
@@ -143,10 +147,18 @@ class StepMaker:
                     reference=tuple(scored),
                     baselines=baselines[span],
                     uniforms=draws[span],
+                    facts={name: fact[span] if isinstance(fact, list) else fact for name, fact in facts.items()},
                     extras=weighted,
                 )
             )
         return settled
+
+    def _facts(self, groups: Sequence[Group]) -> Facts:
+        """What the objective asks for beside log-probs and values."""
+        started = time.perf_counter()
+        facts = self.facts.make(groups)
+        self.seconds["scoring"] += time.perf_counter() - started
+        return facts
 
     def _extra_weights(self, batches: Sequence[MicroBatch]) -> dict[str, float]:
         """Processes / answers of the global batch, for each addend."""

@@ -26,7 +26,7 @@ from setsail.training.config import SailConfig
 from setsail.training.feed import Feed
 from setsail.training.labeling import build_labeler
 from setsail.training.meter import Meter
-from setsail.training.parts import build_engine, build_evaluator, build_scorer, build_steps
+from setsail.training.parts import build_engine, build_evaluator, build_facts, build_scorer, build_steps
 from setsail.training.resuming import take_directory
 from setsail.training.run_directory import RunDirectory
 from setsail.training.saving import save
@@ -147,6 +147,7 @@ class SailTrainer(Trainer):
         )
         self.engine = build_engine(self, config, tokenizer)
         self.scorer = build_scorer(self, config)
+        self.facts = build_facts(self)
         self.steps = build_steps(self, config, self.buffer)
 
     @property
