@@ -23,6 +23,7 @@ from setsail.methods import Method
 from setsail.objectives import LogProbs, dpo, self_labeled
 from setsail.policies import collate, score, token_logps
 from setsail.training.buffer import GroupBuffer
+from setsail.training.facts import FactMaker
 from setsail.training.feed import MicroRows
 from setsail.training.groups import GroupMaker
 from setsail.training.loss import assemble, micro_loss
@@ -111,9 +112,10 @@ def _steps(model: Any, reference: Any, method: Method) -> StepMaker:
 
     sampling = Sampling(max_completion_length=LENGTH)
     maker = GroupMaker(method, lambda source: engine, _Rewarding(), sampling=sampling, n=2, seed=4)
+    facts = FactMaker(method, score_policy=score_reference, score_reference=score_reference, gather=list)
     return StepMaker(
         maker, GroupBuffer(0), score_reference=score_reference, draw_reference=lambda rows, epoch: [],
-        gather=lambda items: items, processes=1, on_made=lambda made: None, seconds=defaultdict(float),
+        gather=list, processes=1, on_made=lambda made: None, facts=facts, seconds=defaultdict(float),
     )  # fmt: skip
 
 
