@@ -8,6 +8,7 @@ user gives (a function, a model, a name, a list) into a labeler, :class:`Missing
 from typing import TYPE_CHECKING, Any
 
 from setsail.labelers.combined import Combined
+from setsail.labelers.comparing import PreferenceFunction
 from setsail.labelers.forms import resolve
 from setsail.labelers.functions import RewardFunctions
 from setsail.labelers.guard import MissingGuard
@@ -23,6 +24,7 @@ __all__ = [
     "Combined",
     "ImplicitReward",
     "MissingGuard",
+    "PreferenceFunction",
     "RewardFunctions",
     "RewardModel",
     "Scripted",

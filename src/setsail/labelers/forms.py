@@ -11,12 +11,14 @@ from typing import Any
 
 from setsail.core import ConfigError, Labeler
 from setsail.labelers.combined import Combined
+from setsail.labelers.comparing import PreferenceFunction, compares
 from setsail.labelers.functions import RewardFunctions
 from setsail.labelers.naming import load_named, names_function
 
 ACCEPTED = (
     "accepted are: 'path/to/file.py:function', 'package.module:function', a local directory or a hub id (owner/name) "
-    "of a sequence-classification model, such a model itself, a function f(prompts, completions, **columns) -> scores, "
+    "of a sequence-classification model, such a model itself, a function f(prompts, completions, **columns) -> scores "
+    "or f(prompts, firsts, seconds, **columns) -> probabilities, "
     "a Labeler, or a list of those; a trainer also takes 'self', the policy under training as its own judge"
 )
 
@@ -53,6 +55,7 @@ def resolve(
     ============================================  =============================================================
     a Labeler                                     itself
     a callable                                    :class:`RewardFunctions`
+    a callable that takes firsts and seconds      :class:`PreferenceFunction`, asked in both orders
     ``"path/to/file.py:function"``                the same, of that function; the file's code runs
     ``"package.module:function"``                 the same
     a sequence-classification model               :class:`RewardModel`
@@ -121,6 +124,13 @@ def _single(part: Any, options: _Options) -> Labeler:
             )
         built: Labeler = part
         return built
+    if compares(part):
+        if options.scale != 1.0:
+            raise ConfigError(
+                f"scale={options.scale}: it divides score gaps, and a function that compares gives probabilities; "
+                "leave it out"
+            )
+        return PreferenceFunction(part, hard=options.hard)
     if _is_function(part):
         return RewardFunctions(part, hard=options.hard, scale=options.scale)
     return _reward_model(part, options)
@@ -128,7 +138,7 @@ def _single(part: Any, options: _Options) -> Labeler:
 
 def _several(parts: list[Any], weights: Sequence[float] | None, options: _Options) -> Labeler:
     hard, scale = options.hard, options.scale
-    if any(_is_built(part) for part in parts):
+    if any(_is_built(part) or compares(part) for part in parts):
         soft = _Options(base_dir=options.base_dir, hard=False, scale=scale, reward_model=options.reward_model)
         return Combined([part if _is_built(part) else _single(part, soft) for part in parts], weights, hard=hard)
     if all(_is_function(part) for part in parts):
