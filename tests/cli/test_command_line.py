@@ -74,6 +74,8 @@ def test_methods_prints_one_line_a_method(capsys: pytest.CaptureFixture[str], mo
     assert shown["spin"] == "chosen + policy [first wins] dpo every 16 2401.01335"
     assert shown["inpo"] == "8 policy [labeler] ipo every 16, anchor 0.33 2407.00617"
     assert shown["egpo"] == "3 policy [labeler] online_ipo, extragradient fixed 2503.08942"
+    assert shown["lipo"] == "offline lists lipo fixed 2402.01878"
+    assert shown["kto"] == "offline marks kto fixed 2402.01306"
     assert shown["dice"] == "50% offline, 50% 16 policy [implicit] dpo every 16; one behind 2406.09760"
     assert shown["sail-mix"] == "50% offline, 20% ddp, 15% dpp, 15% dpr dpo fixed 2406.15567"
     assert shown["self-rewarding"].startswith("4 policy [self]")
@@ -128,6 +130,8 @@ def test_what_a_methods_routes_are_in_words() -> None:
         return wording.route_lines(methods.get(name))
 
     assert lines("dpo") == ["100% offline: the data set's pair and preference"]
+    assert lines("pro") == ["100% offline: all scored answers of the row together"]
+    assert lines("bco") == ["100% offline: each answer by itself, marked good or bad"]
     assert lines("xpo") == ["100% online: 1 of the policy, 1 of the reference; label: preference, by the labeler"]
     assert lines("apl")[0].startswith(
         "100% dpr: 2 of the policy; compared: the two, in the 50% of rows with the largest |u|; label: preference"

@@ -30,6 +30,12 @@ COMPARED = {
     "rank-filter:best-worst": "one: the best or the worst",
     "tilted": "one by exp(score), one by exp(-score)",
 }
+OFFLINE = {
+    "pairs": ("offline", "the data set's pair and preference"),
+    "lists": ("offline lists", "all scored answers of the row together"),
+    "singles": ("offline marks", "each answer by itself, marked good or bad"),
+}
+"""How data set rows are read, by the method's form: in the list, and in full."""
 THE_TWO = "the two"
 LEARNT = {
     "hard": "the likelier side, for certain",
@@ -96,7 +102,7 @@ def learnt(route: Route, method: Method) -> str:
 def route_lines(method: Method) -> list[str]:
     """One line a route: share of the rows, answers, what is compared, what is learnt."""
     offline = method.offline_weight
-    lines = [f"{offline:.0%} offline: the data set's pair and preference"] if offline else []
+    lines = [f"{offline:.0%} offline: {OFFLINE[method.form][1]}"] if offline else []
     for route in method.active_routes:
         parts = [answers(route, method)]
         if (chosen := compared(route, method)) != THE_TWO:
@@ -117,7 +123,7 @@ def short_routes(method: Method, limit: int) -> str:
     """The mixture on one line: ``70% offline, 30% 2 policy [labeler]``; by the routes' names where that is too long."""
     routes = method.active_routes
     if not routes:
-        return "offline"
+        return OFFLINE[method.form][0]
 
     def listed(said: list[str]) -> str:
         shares = [route.weight for route in routes]
