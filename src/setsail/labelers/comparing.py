@@ -46,7 +46,8 @@ class PreferenceFunction:
 
     Args:
         function: ``f(prompts, firsts, seconds, **dataset_columns)``, each argument a list with one entry a question;
-            returns the probability that the first is preferred, or None, for each. May be ``async``.
+            returns the probability that the first is preferred, or None, for each. May be ``async``. For conversational
+            prompts an answer is ``[{"role": "assistant", "content": ...}]``, as for reward functions.
         hard: the likelier side wins with certainty, after averaging; 1/2 stays.
         name: who signs the judgements; by default the function's name.
 
