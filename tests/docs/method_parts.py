@@ -9,6 +9,7 @@ from typing import Any
 
 from meanings import ADDENDS, BETA, OF_AN_OBJECTIVE, PARAMETERS, PLAIN
 
+from setsail.cli.wording import READ_BY_ADDENDS
 from setsail.core import SpecError
 from setsail.methods import Addend, Method, Route, Source
 from setsail.methods.facts import FACTS
@@ -42,13 +43,6 @@ ONE_GROUP = frozenset(
 )
 LABELS = {"hard": "the likelier side, for certain", "win-rates": "sigmoid(w1 - w2) of the win rates"}
 VALUES = {"win-rates": "win rates", "last": "P against the last"}
-READ_BY_ADDENDS = {
-    "fresh-reference": "fresh answers of the reference",
-    "reference": "the reference's answers",
-    "policy": "the policy's answers",
-    "preferred": "the preferred answers",
-    "compared": "the answers compared",
-}
 
 
 def number(value: Any) -> str:

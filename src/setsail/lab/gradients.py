@@ -5,7 +5,7 @@ All gradients are flat vectors, the policy's parameters one after the other, sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,6 +26,14 @@ Labels = Literal["averaged", "sampled"]
 def parameters(policy: nn.Module) -> list[nn.Parameter]:
     """The parameters that take gradient."""
     return [parameter for parameter in policy.parameters() if parameter.requires_grad]
+
+
+def along(flat: Tensor, policy: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Each parameter that takes gradient with its part of a flat vector, in the parameter's shape."""
+    wanted = parameters(policy)
+    parts = torch.split(flat, [parameter.numel() for parameter in wanted])
+    for parameter, part in zip(wanted, parts, strict=True):
+        yield parameter, part.view_as(parameter)
 
 
 def gradient(value: Tensor, policy: nn.Module) -> Tensor:

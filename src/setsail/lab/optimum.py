@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from setsail.lab.exact import expected_reward, reverse_kl
-from setsail.lab.gradients import parameters
+from setsail.lab.gradients import along
 from setsail.policies.tabular import EnumerablePolicy, TabularPolicy
 
 
@@ -95,7 +95,5 @@ def train_exact(
 
 @torch.no_grad()
 def _move(policy: EnumerablePolicy, change: Tensor) -> None:
-    start = 0
-    for parameter in parameters(policy):
-        parameter.add_(change[start : start + parameter.numel()].view_as(parameter))
-        start += parameter.numel()
+    for parameter, part in along(change, policy):
+        parameter.add_(part)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from setsail.lab.gradients import parameters
+from setsail.lab.gradients import along, parameters
 from setsail.lab.groups import TabularWorld
 from setsail.lab.mixture import mixture_gradient
 from setsail.methods import Method
@@ -62,7 +62,8 @@ def train(
         if lookahead is not None:
             lookahead.before_update(done, policy, optimizer)
         slope = follow(method, policy, _now(world, frozen), sampler)
-        _set_gradients(policy, slope)
+        for parameter, part in along(slope, policy):
+            parameter.grad = part.clone()
         optimizer.step()
         if lookahead is not None and done + 1 == steps:
             lookahead.finish(policy, optimizer)
@@ -95,10 +96,3 @@ def _now(world: TabularWorld, frozen: FrozenPolicies) -> TabularWorld:
         reference = TabularPolicy(table.detach()).requires_grad_(False)
     opponent = None if frozen.opponent is None else frozen.opponent.module  # type: ignore[attr-defined]
     return replace(world, reference=reference, opponent=opponent)
-
-
-def _set_gradients(policy: EnumerablePolicy, slope: Tensor) -> None:
-    start = 0
-    for parameter in parameters(policy):
-        parameter.grad = slope[start : start + parameter.numel()].view_as(parameter).clone()
-        start += parameter.numel()

@@ -6,6 +6,7 @@ each argument a list with one entry a completion.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -110,6 +111,30 @@ def read_scores(returned: Any, count: int) -> tuple[list[float | None], list[str
         for score, value in zip(scores, values, strict=True)
     ]
     return scores, reasons
+
+
+def call(function: RewardFunction, offer: Callable[[], dict[str, Any]]) -> Any:
+    """What a function gives when called with what it accepts: an answer, a coroutine, or the exception that it raised.
+
+    Arguments are made anew for each call: a function that edits its lists must not change the next one's.
+    """
+    try:
+        return function(**accepted(function, offer()))
+    except Exception as error:
+        return error
+
+
+def read_answer(answer: Any, count: int) -> tuple[list[float | None], list[str]]:
+    """``count`` numbers out of what :func:`call` gave or its coroutine ended in, and for each why it is missing."""
+    try:
+        if isinstance(answer, BaseException):
+            raise answer
+        return read_scores(answer, count)
+    except UnusableCallError as error:
+        reason = str(error)
+    except (Exception, asyncio.CancelledError) as error:
+        reason = f"it raised {describe(error)}"
+    return [None] * count, [reason] * count
 
 
 def _shown(value: Any) -> str:

@@ -9,15 +9,7 @@ from typing import Any
 
 from setsail.core import Candidates, ConfigError, Judgement
 from setsail.labelers.background import BackgroundLoop
-from setsail.labelers.calling import (
-    RewardFunction,
-    UnusableCallError,
-    accepted,
-    arguments_of,
-    describe,
-    function_name,
-    read_scores,
-)
+from setsail.labelers.calling import RewardFunction, arguments_of, call, function_name, read_answer
 
 SIDES = ("firsts", "seconds")
 """Arguments by which a function is known to compare, and not to score."""
@@ -99,18 +91,10 @@ class PreferenceFunction:
     ) -> tuple[list[float | None], list[str]]:
         if not questions:
             return [], []
-        try:
-            offered = _of_questions(arguments_of(groups, self.trainer_state), questions)
-            answer = self.function(**accepted(self.function, offered))
-            if inspect.iscoroutine(answer):
-                [answer] = self._loop.gather([answer])
-            if isinstance(answer, BaseException):
-                raise answer
-            values, reasons = read_scores(answer, len(questions))
-        except UnusableCallError as error:
-            return [None] * len(questions), [str(error)] * len(questions)
-        except Exception as error:
-            return [None] * len(questions), [f"it raised {describe(error)}"] * len(questions)
+        answer = call(self.function, lambda: _of_questions(arguments_of(groups, self.trainer_state), questions))
+        if inspect.iscoroutine(answer):
+            [answer] = self._loop.gather([answer])
+        values, reasons = read_answer(answer, len(questions))
         for place, value in enumerate(values):
             if value is not None and not 0 <= value <= 1:
                 values[place], reasons[place] = None, f"it returned {value:g}, which is no probability"
@@ -119,8 +103,8 @@ class PreferenceFunction:
     def _judgement(self, start: int, count: int, said: dict[tuple[int, int], tuple[float | None, str]]) -> Judgement:
         places = range(start, start + count)
         preference = tuple(tuple(self._preference(i, j, said) for j in places) for i in places)
-        own = [reason for (i, j), (_, reason) in said.items() if reason and i in places and j in places]
-        reason = "; ".join(f"{self.name}: {each}" for each in dict.fromkeys(own))
+        own = [said[pair][1] for pair in permutations(places, 2)]
+        reason = "; ".join(f"{self.name}: {each}" for each in dict.fromkeys(own) if each)
         return Judgement(preference=preference, scores=None, labeler=self.name, reason=reason)
 
     def _preference(self, i: int, j: int, said: dict[tuple[int, int], tuple[float | None, str]]) -> float | None:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from setsail.core import Candidates, ConfigError, Judgement
 from setsail.labelers.background import BackgroundLoop
-from setsail.labelers.calling import (
-    RewardFunction,
-    UnusableCallError,
-    accepted,
-    arguments_of,
-    describe,
-    function_name,
-    read_scores,
-)
+from setsail.labelers.calling import RewardFunction, arguments_of, call, function_name, read_answer
 from setsail.labelers.scores import check_scale, judgement_from_scores
 
 Column = tuple[list[float | None], list[str]]
@@ -134,27 +126,8 @@ class RewardFunctions:
 
     def _call_all(self, groups: Sequence[Candidates], count: int) -> dict[int, Column]:
         active = [index for index, weight in enumerate(self.weights) if weight != 0]
-        answers = {index: self._start(self.functions[index], groups) for index in active}
+        offer = partial(arguments_of, groups, self.trainer_state)
+        answers = {index: call(self.functions[index], offer) for index in active}
         waiting = [index for index in active if inspect.iscoroutine(answers[index])]
         answers |= dict(zip(waiting, self._loop.gather([answers[index] for index in waiting]), strict=True))
-        return {index: _column(answers[index], count) for index in active}
-
-    def _start(self, function: RewardFunction, groups: Sequence[Candidates]) -> Any:
-        """What the call gives: scores, a coroutine, or the exception that it raised."""
-        try:
-            # Arguments are made anew for each function: one that edits its lists must not change the next one's.
-            return function(**accepted(function, arguments_of(groups, self.trainer_state)))
-        except Exception as error:
-            return error
-
-
-def _column(answer: Any, count: int) -> Column:
-    try:
-        if isinstance(answer, BaseException):
-            raise answer
-        return read_scores(answer, count)
-    except UnusableCallError as error:
-        reason = str(error)
-    except (Exception, asyncio.CancelledError) as error:
-        reason = f"it raised {describe(error)}"
-    return [None] * count, [reason] * count
+        return {index: read_answer(answers[index], count) for index in active}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from setsail.core import Candidates, Completion, Engine, Labeler, Prompt, Row, Sampling
+from setsail.core import Candidates, Engine, Labeler, Row, Sampling
 from setsail.methods import Method
 from setsail.objectives import LogProbs, k1, k3
+from setsail.training.groups import Gather, Score
 from setsail.training.loss import right
 from setsail.training.meter import Meter
-
-Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +36,7 @@ class Evaluator:
     generations: int
     score_policy: Score
     score_reference: Score
-    gather: Callable[[list[Any]], list[Any]]
+    gather: Gather
     process: int = 0
     processes: int = 1
 

@@ -11,10 +11,8 @@ from torch import Tensor
 from setsail.core import Completion, Group, Prompt
 from setsail.methods import Method
 from setsail.objectives import GroupLogProbs, bco_reward_shift, kto_reference_point, leave_one_out
-from setsail.training.groups import Gather
+from setsail.training.groups import Gather, Score
 
-Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
-"""Token log-probs of completions, one CPU tensor each."""
 Facts = dict[str, list[Any] | float]
 """By the name of the objective's argument: one entry a group, or one number for all."""
 
@@ -69,10 +67,7 @@ class FactMaker:
     def _batch_mean(self, groups: Sequence[Group]) -> list[Any]:
         """Mean value over the other rows of the global batch; 0 where there is no other."""
         mine = [(group.prompt.row_id, mean) for group, mean in zip(groups, self._group_mean(groups), strict=True)]
-        everyone = sorted(self.gather(mine))
-        values = torch.tensor([value for _, value in everyone], dtype=torch.float64)
-        means = leave_one_out(values, torch.tensor([row for row, _ in everyone], dtype=torch.int64))
-        by_row = {row: float(mean) for (row, _), mean in zip(everyone, means, strict=True)}
+        by_row = leave_one_out_by_row(self.gather(mine), alone=0.0)
         return [by_row[group.prompt.row_id] for group in groups]
 
     def _mismatched(self, groups: Sequence[Group]) -> float:
@@ -107,6 +102,18 @@ class FactMaker:
         """``log pi(y) - log pi_ref(y)`` of each completion."""
         policy, reference = self.score_policy(prompts, sides), self.score_reference(prompts, sides)
         return [a.double().sum() - b.double().sum() for a, b in zip(policy, reference, strict=True)]
+
+
+def leave_one_out_by_row(values: Sequence[tuple[int, float]], alone: float) -> dict[int, float]:
+    """Mean value over the other rows, of each row of ``(row, value)`` of the global batch.
+
+    Sorted by row, so that the sum does not depend on how rows were dealt to processes; ``alone`` where there is no
+    other row.
+    """
+    ordered = sorted(values)
+    rows = torch.tensor([row for row, _ in ordered], dtype=torch.int64)
+    means = leave_one_out(torch.tensor([value for _, value in ordered], dtype=torch.float64), rows, alone)
+    return {row: float(mean) for (row, _), mean in zip(ordered, means, strict=True)}
 
 
 def _next_of_another_prompt(row: int, everyone: Sequence[tuple[int, list[int], list[int]]]) -> list[int] | None:

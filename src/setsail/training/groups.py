@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from setsail.core import Candidates, Completion, Engine, Group, Judgement, Labeler, Row, Sampling, stream
+from torch import Tensor
+
+from setsail.core import Candidates, Completion, Engine, Group, Judgement, Labeler, Prompt, Row, Sampling, stream
 from setsail.methods import Comparison, Method, Route, Source, compare
 from setsail.training.mixture import draw_route
 
@@ -18,6 +20,8 @@ Visit = tuple[int, int]
 """``(epoch, row id)``: one visit of a row, the key of everything that is drawn for it."""
 Gather = Callable[[list[Any]], list[Any]]
 """The concatenation of every process's list, the same on each."""
+Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
+"""Token log-probs of completions, one CPU tensor each."""
 Margins = Callable[[Sequence[Candidates]], list[float]]
 """The implicit margin between the first two candidates of each prompt."""
 ALIKE = 1e-4

@@ -15,17 +15,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from setsail.core import Completion, Group, Prompt, Row, uniforms
+from setsail.core import Completion, Group, Row, uniforms
 from setsail.methods import Addend, Method, Route, route_loss
-from setsail.objectives import LogProbs, leave_one_out
+from setsail.objectives import LogProbs
 from setsail.training.batch import AnswerSheet, Extra, MicroBatch, preferences
 from setsail.training.buffer import GroupBuffer
-from setsail.training.facts import FactMaker, Facts
+from setsail.training.facts import FactMaker, Facts, leave_one_out_by_row
 from setsail.training.feed import MicroRows
-from setsail.training.groups import Gather, GroupMaker, MadeGroups, Visit
-
-Score = Callable[[Sequence[Prompt], Sequence[Completion]], list[Tensor]]
-"""Token log-probs of completions, one CPU tensor each."""
+from setsail.training.groups import Gather, GroupMaker, MadeGroups, Score, Visit
 
 
 class StepMaker:
@@ -128,12 +125,12 @@ class StepMaker:
         reference = self._reference(batches)
         flat = [group for batch in batches for group in batch.groups]
         draws = self._draws(flat)
-        sums = [
-            [reference_of[index].double().sum() for index in member]
+        scored_members = [
+            [reference_of[index] for index in member]
             for batch, reference_of in zip(batches, reference, strict=True)
             for member in batch.members
         ]
-        baselines = self._baselines(flat, sums, draws)
+        baselines = self._baselines(flat, scored_members, draws)
         extras = self._extra_weights(batches)
         facts = self._facts(flat)
         settled, start = [], 0
@@ -197,7 +194,7 @@ class StepMaker:
             losses = self._plain_losses(route, [groups[i] for i in index], [reference[i] for i in index], draws[index])
             mine = [(groups[i].prompt.row_id, loss) for i, loss in zip(index, losses, strict=True)]
             everyone = self.gather(mine)
-            by_row = _leave_one_out_by_row(everyone, self._undecided())
+            by_row = leave_one_out_by_row(everyone, self._undecided())
             for i in index:
                 baselines[i] = by_row[groups[i].prompt.row_id]
         return baselines
@@ -210,8 +207,8 @@ class StepMaker:
         logps = LogProbs(
             torch.tensor([pair.first.logp for pair in pairs], dtype=torch.float64),
             torch.tensor([pair.second.logp for pair in pairs], dtype=torch.float64),
-            torch.stack([first for first, _ in reference]),
-            torch.stack([second for _, second in reference]),
+            torch.stack([first.double().sum() for first, _ in reference]),
+            torch.stack([second.double().sum() for _, second in reference]),
             torch.tensor([pair.first.length for pair in pairs]),
             torch.tensor([pair.second.length for pair in pairs]),
         )
@@ -255,11 +252,3 @@ def _numbered(groups: Sequence[Group]) -> list[tuple[int, Group]]:
         numbered.append((seen.get(row, 0), group))
         seen[row] = seen.get(row, 0) + 1
     return numbered
-
-
-def _leave_one_out_by_row(losses: Sequence[tuple[int, float]], alone: float) -> dict[int, float]:
-    """Baseline of each row. Sorted by row, so that the sum does not depend on how rows were dealt to processes."""
-    ordered = sorted(losses)
-    rows = torch.tensor([row for row, _ in ordered])
-    baseline = leave_one_out(torch.tensor([loss for _, loss in ordered], dtype=torch.float64), rows, alone)
-    return {row: float(value) for (row, _), value in zip(ordered, baseline, strict=True)}
